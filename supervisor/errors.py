@@ -1,0 +1,89 @@
+"""Everything we raise on purpose. The message names the thing, the value and the remedy.
+
+ClawlamaError
+├── SettingsError       the configuration does not parse
+├── MachineError        this machine lacks something we need: a port, disk space, Node, a writable folder
+├── AlreadyRunning      another supervisor holds this data folder
+├── NotRunning          the command needs a running supervisor and found none
+├── RenderError         a template or a rendered file is not valid
+├── ServiceError        a supervised process misbehaved
+│   ├── NotReady        no answer to its probe in time
+│   └── CrashLoop       died too often to be restarted
+├── EngineError         an inference engine refused or broke
+│   └── UnknownModel    a request names a model that is not served
+├── JournalError        the journal cannot be opened, or an entry is not in it
+├── AdapterError        an adapter version is missing, broken or of another base
+└── DistillError        training or conversion failed
+    ├── DistillFailed   the trainer ended without a result
+    └── GgufError       a model or adapter cannot be written as GGUF
+"""
+
+
+class ClawlamaError(Exception):
+    """Base of the tree; ``str()`` of it is fit to show to a person."""
+
+
+class SettingsError(ClawlamaError):
+    pass
+
+
+class MachineError(ClawlamaError):
+    pass
+
+
+class AlreadyRunning(ClawlamaError):
+    pass
+
+
+class NotRunning(ClawlamaError):
+    pass
+
+
+class RenderError(ClawlamaError):
+    pass
+
+
+class ServiceError(ClawlamaError):
+    def __init__(self, service: str, problem: str) -> None:
+        super().__init__(f"{service}: {problem}")
+        self.service = service
+
+
+class NotReady(ServiceError):
+    pass
+
+
+class CrashLoop(ServiceError):
+    pass
+
+
+class EngineError(ClawlamaError):
+    pass
+
+
+class UnknownModel(EngineError):
+    def __init__(self, model: str, known: tuple[str, ...]) -> None:
+        super().__init__(f"model {model!r} is not served here; use one of: {', '.join(known)}")
+        self.model = model
+
+
+class JournalError(ClawlamaError):
+    pass
+
+
+class AdapterError(ClawlamaError):
+    pass
+
+
+class DistillError(ClawlamaError):
+    pass
+
+
+class DistillFailed(DistillError):
+    def __init__(self, job: str, problem: str) -> None:
+        super().__init__(f"lesson {job}: {problem}")
+        self.job = job
+
+
+class GgufError(DistillError):
+    pass
