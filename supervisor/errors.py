@@ -11,7 +11,8 @@ ClawlamaError
 │   └── CrashLoop       died too often to be restarted
 ├── EngineError         an inference engine refused or broke
 │   └── UnknownModel    a request names a model that is not served
-├── JournalError        the journal cannot be opened, or an entry is not in it
+├── JournalError        the journal cannot be opened, read or written
+│   └── NoSuchEntry     an id names nothing in the journal
 ├── AdapterError        an adapter version is missing, broken or of another base
 └── DistillError        training or conversion failed
     ├── DistillFailed   the trainer ended without a result
@@ -69,6 +70,11 @@ class UnknownModel(EngineError):
 
 class JournalError(ClawlamaError):
     pass
+
+
+class NoSuchEntry(JournalError):
+    def __init__(self, kind: str, entry: str) -> None:
+        super().__init__(f"there is no {kind} {entry!r} in the journal")
 
 
 class AdapterError(ClawlamaError):
