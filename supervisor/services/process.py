@@ -1,0 +1,177 @@
+"""One child process, and the promise that it and its offspring are gone when we are done with it."""
+
+import asyncio
+import os
+import signal
+import subprocess
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+from uuid import uuid4
+
+import anyio
+import structlog
+
+from supervisor.services.output import Output, collecting
+from supervisor.services.proc import Proc, environment_value, snapshot, with_descendants
+from supervisor.services.reaper import LEADERS, OWNER_VARIABLE, adopt_orphans, bury_orphans, kill, owner_mark
+
+KILL_PATIENCE: Final = 1.0  # seconds for SIGKILL to work; a process stuck in a driver may outlive it
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Command:
+    """What to start. ``env`` is the complete environment; None hands down our own."""
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str] | None = None
+    cwd: Path | None = None
+
+
+@dataclass(eq=False)
+class Process:
+    """A started child, leader of its own session.
+
+    Its exit status is looked at, not collected, until ``running`` ends: so nobody else can be given its
+    pid while its group may still be signalled.
+    """
+
+    pid: int
+    mark: str  # value of CLAWLAMA_OWNER in its environment and its offspring's
+    grace: float  # seconds between SIGTERM and SIGKILL; may be lowered at any time, even while it is used
+    returncode: int | None = None  # negative: the signal that ended it
+    _exited: anyio.Event = field(default_factory=anyio.Event)
+
+    async def wait(self) -> int:
+        """Return the leader's exit code; its offspring may live on until ``running`` ends."""
+        await self._exited.wait()
+        assert self.returncode is not None
+        return self.returncode
+
+    def look(self) -> None:
+        """Note the exit status if there is one, and leave it for whoever collects it."""
+        result = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if result is not None and self.returncode is None:
+            self.returncode = result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
+            self._exited.set()
+
+
+@asynccontextmanager
+async def running(
+    command: Command, *, output: Output | None = None, grace: float = 10.0, owner: str = ""
+) -> AsyncIterator[Process]:
+    """A live process in its own session; it and its offspring are gone when the block ends.
+
+    The end: SIGTERM to everything that stems from it, ``grace`` seconds, SIGKILL. Offspring is its
+    session, whatever descends from that, and orphans with its mark, so a daemon does not get away by
+    setsid. Without ``output`` it writes where we write. Raises OSError when it cannot be started.
+    """
+    adopt_orphans()
+    with ExitStack() as stack:
+        writer = None if output is None else stack.enter_context(collecting(output))
+        process = stack.enter_context(_started(command, writer, grace, owner_mark(owner, uuid4().hex)))
+        try:
+            yield process
+        finally:
+            with anyio.CancelScope(shield=True):
+                await _end(process)
+
+
+@contextmanager
+def _started(command: Command, writer: int | None, grace: float, mark: str) -> Iterator[Process]:
+    popen = subprocess.Popen(
+        command.argv,
+        env={**_environment(command), OWNER_VARIABLE: mark},
+        cwd=command.cwd,
+        stdin=subprocess.DEVNULL,
+        stdout=writer,
+        stderr=writer,
+        start_new_session=True,
+    )
+    LEADERS.add(popen.pid)  # before anything is awaited: see reaper.bury_orphans
+    process = Process(popen.pid, mark, grace)
+    try:
+        with _exit_announced(process):
+            yield process
+    finally:
+        popen.poll()
+        LEADERS.discard(popen.pid)
+
+
+@contextmanager
+def _exit_announced(process: Process) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    try:
+        announcement = os.pidfd_open(process.pid)
+    except OSError:  # a kernel before 5.3, or a sandbox that forbids it
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
+
+    def look_once() -> None:
+        loop.remove_reader(announcement)  # it stays readable for ever
+        process.look()
+
+    loop.add_reader(announcement, look_once)
+    try:
+        yield
+    finally:
+        loop.remove_reader(announcement)
+        os.close(announcement)
+
+
+def _environment(command: Command) -> Mapping[str, str]:
+    return os.environ if command.env is None else command.env  # noqa: TID251 - handed down, not read
+
+
+async def _end(process: Process) -> None:
+    """Return when nothing alive stems from the process, or SIGKILL has had its time."""
+    began = anyio.current_time()
+    told: set[int] = set()
+    pause = 0.005
+    while members := _alive(process):
+        waited = anyio.current_time() - began
+        if waited > process.grace + KILL_PATIENCE:
+            log.error("processes survive SIGKILL", pids=[member.pid for member in members])
+            return
+        if waited >= process.grace:
+            _signal(process, members, signal.SIGKILL)
+        elif new := [member for member in members if member.pid not in told]:
+            _signal(process, new, signal.SIGTERM)
+            _signal(process, new, signal.SIGCONT)  # a stopped process sees SIGTERM only then
+            told.update(member.pid for member in new)
+        await anyio.sleep(pause)
+        pause = min(pause * 1.5, 0.05)
+    process.look()
+
+
+def _alive(process: Process) -> list[Proc]:
+    """What lives and stems from the process; buries the adopted dead on the way."""
+    bury_orphans()
+    table = snapshot()
+    me = os.getpid()
+    roots = [
+        proc.pid
+        for proc in table.values()
+        if proc.session == process.pid or (proc.ppid == me and _carries_mark(proc, process))
+    ]
+    return [table[pid] for pid in with_descendants(roots, table) if not table[pid].dead]
+
+
+def _carries_mark(proc: Proc, process: Process) -> bool:
+    return proc.pid not in LEADERS and environment_value(proc.pid, OWNER_VARIABLE) == process.mark
+
+
+def _signal(process: Process, members: list[Proc], number: signal.Signals) -> None:
+    """Signal the leader's group as one, so that no fork slips through, and the others one by one."""
+    if any(member.group == process.pid for member in members):
+        try:
+            os.killpg(process.pid, number)
+        except (ProcessLookupError, PermissionError):
+            log.debug("process group is gone", group=process.pid)
+    for member in members:
+        if member.group != process.pid:
+            kill(member.pid, number)

@@ -1,0 +1,27 @@
+"""What can be said about a service at one moment."""
+
+from typing import Literal
+
+from pydantic import BaseModel
+
+from supervisor.services.proc import snapshot
+
+State = Literal["waiting", "starting", "ready", "paused", "backing_off", "stopping", "stopped", "failed"]
+
+
+class ServiceStatus(BaseModel, frozen=True, extra="forbid"):
+    """How a service fares at one moment. Times are in seconds, memory in bytes."""
+
+    name: str
+    state: State
+    pid: int | None  # of the living process
+    restarts: int  # starts after an end that nobody had asked for
+    uptime: float | None  # since the living process was started
+    ready_after: float | None  # from that start to its readiness
+    last_exit: int | None  # exit code of the process before; negative: the signal that ended it
+    rss: int | None  # resident memory of the whole session
+
+
+def resident(session: int) -> int:
+    """Bytes of memory held by the processes of a session; what they share counts for each."""
+    return sum(proc.rss for proc in snapshot().values() if proc.session == session)
