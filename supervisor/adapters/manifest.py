@@ -24,7 +24,7 @@ class Manifest(BaseModel, frozen=True, extra="forbid"):
     base_model: str
     base_digest: str
     lesson_id: str | None
-    completions: tuple[str, ...] = ()
+    feedback: tuple[str, ...] = ()
     step: int
     lora: dict[str, Any]
     training: dict[str, Any]

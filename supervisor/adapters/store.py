@@ -135,7 +135,8 @@ class AdapterStore:
         """The folder of one adapter; AdapterError for a name that could leave the root."""
         if not NAME.fullmatch(adapter) or any(VERSION.fullmatch(part) for part in adapter.split("/")):
             raise AdapterError(
-                f"adapter name {adapter!r} is not usable: letters, digits, '.', '_', '-', parts split by '/', no part like v0001"
+                f"adapter name {adapter!r} is not usable: letters, digits, '.', '_' and '-', "
+                "parts split by '/', no part like v0001"
             )
         return self.root / adapter
 

@@ -1,6 +1,7 @@
 """How the rest of us talks to a model, whatever serves it.
 
-The API forwards requests, the learning loop publishes adapter versions and probes them; neither knows which engine it has.
+The API forwards requests, the learning loop publishes adapter versions and probes them;
+neither knows which engine it has.
 """
 
 from collections.abc import Mapping, Sequence
@@ -49,7 +50,7 @@ class Version:
 
 @dataclass(frozen=True)
 class Score:
-    """Log-probabilities (nats) of a given reply under the served model, one entry per token, the closing token included."""
+    """Log-probabilities (nats) of a reply under the served model, one per token, the closing token included."""
 
     tokens: tuple[str, ...]
     token_ids: tuple[int, ...]
@@ -79,8 +80,8 @@ class Engine(Protocol):
         """
         ...
 
-    async def score(self, messages: Sequence[Mapping[str, Any]], completion: str, *, model: str) -> Score:
-        """How likely the served model finds this reply, token by token."""
+    async def score(self, messages: Sequence[Mapping[str, Any]], reply: str | Sequence[int], *, model: str) -> Score:
+        """How likely the served model finds this reply (text, or token ids), token by token."""
         ...
 
     async def publish(self, version: Version | None) -> None:

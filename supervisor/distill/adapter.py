@@ -1,0 +1,93 @@
+"""LoRA and optimiser state: in and out of an adapter folder.
+
+Files: PEFT's ``adapter_model.safetensors`` and ``adapter_config.json``, ``optimizer.safetensors`` (AdamW's moments by
+parameter name and its step count), ``adapter.gguf`` for llama.cpp.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.optim import AdamW
+from transformers import PreTrainedModel
+
+from supervisor.distill.job import LoraShape
+from supervisor.errors import DistillError
+
+OPTIMIZER = "optimizer.safetensors"
+ADAPTER = "default"
+
+
+def attach(model: PreTrainedModel, parent: Path | None, shape: LoraShape) -> PeftModel:
+    """Wrap the base: a new adapter (it starts as the base itself, B is zero) or a parent's weights, trainable."""
+    if parent is None:
+        return get_peft_model(
+            model,
+            LoraConfig(
+                r=shape.r, lora_alpha=shape.alpha, target_modules=list(shape.target_modules), task_type="CAUSAL_LM"
+            ),
+        )
+    return PeftModel.from_pretrained(model, parent, is_trainable=True)
+
+
+def shape_of(model: PeftModel) -> LoraShape:
+    config = model.peft_config[ADAPTER]
+    return LoraShape(r=config.r, alpha=config.lora_alpha, target_modules=tuple(sorted(config.target_modules)))
+
+
+@contextmanager
+def wearing(model: PeftModel, folder: Path | None, *, name: str) -> Iterator[None]:
+    """The model as another version: the adapter in ``folder``, or the bare base."""
+    if folder is None:
+        with model.disable_adapter():
+            yield
+        return
+    if not (folder / "adapter_model.safetensors").exists():
+        raise DistillError(f"{folder} holds no adapter; the version that wrote a reply of this lesson is gone")
+    if name not in model.peft_config:
+        model.load_adapter(folder, adapter_name=name, is_trainable=False)
+    model.set_adapter(name)
+    try:
+        yield
+    finally:
+        model.set_adapter(ADAPTER)
+
+
+def optimizer_for(model: PeftModel, parent: Path | None, *, learning_rate: float) -> tuple[AdamW, int]:
+    """AdamW over the adapter's weights and the number of steps it has made; a parent's moments are taken over."""
+    named = trainable(model)
+    optimizer = AdamW(named.values(), lr=learning_rate, weight_decay=0.0)
+    if parent is None or not (parent / OPTIMIZER).exists():
+        return optimizer, 0
+    with safe_open(parent / OPTIMIZER, framework="pt") as file:
+        steps = int(json.loads(file.metadata()["clawlama"])["step"])
+        for name, parameter in named.items():
+            optimizer.state[parameter] = {
+                "step": torch.tensor(float(steps)),
+                "exp_avg": file.get_tensor(f"{name}.exp_avg"),
+                "exp_avg_sq": file.get_tensor(f"{name}.exp_avg_sq"),
+            }
+    return optimizer, steps
+
+
+def save(model: PeftModel, optimizer: AdamW, steps: int, out: Path) -> None:
+    """Write PEFT's files and the optimiser's; the GGUF is made from them afterwards."""
+    model.save_pretrained(out, selected_adapters=[ADAPTER])
+    (out / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
+    moments: dict[str, Tensor] = {}
+    for name, parameter in trainable(model).items():
+        state: dict[str, Any] = optimizer.state[parameter]
+        moments[f"{name}.exp_avg"] = state["exp_avg"].contiguous()
+        moments[f"{name}.exp_avg_sq"] = state["exp_avg_sq"].contiguous()
+    save_file(moments, out / OPTIMIZER, metadata={"clawlama": json.dumps({"optimizer": "AdamW", "step": steps})})
+
+
+def trainable(model: PeftModel) -> dict[str, torch.nn.Parameter]:
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}

@@ -1,0 +1,118 @@
+"""The contract of a lesson: plain data in, plain data out, no torch.
+
+A job folder holds ``job.json`` (DistillJob); the trainer appends lines to ``progress.jsonl`` (Progress) and ends by
+writing ``result.json`` (DistillResult) or ``error.json`` (DistillFailure). The adapter files go to ``DistillJob.out``.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+JOB, PROGRESS, RESULT, FAILURE = "job.json", "progress.jsonl", "result.json", "error.json"
+
+Message = dict[str, Any]
+
+
+class Record(BaseModel):
+    """Crosses a process: frozen, unknown fields refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Training(Record):
+    """The knobs of one lesson; ranges are those that users of the older service know."""
+
+    learning_rate: float = Field(gt=0)
+    alpha: float = Field(ge=0, le=1)
+    """0: forward KL (teacher to student), 1: reverse KL, between: generalised Jensen-Shannon divergence."""
+    is_clip: float = Field(5.0, ge=1, le=20)
+    """Upper bound of the importance ratio between the student and the version that wrote the reply."""
+    max_grad_norm: float = Field(1.0, ge=0)
+    """Gradients longer than this are scaled down to it; 0 switches that off."""
+    kl_reg_weight: float = Field(ge=0, le=1)
+    """Weight of the KL divergence to the frozen base."""
+    teacher_top_k: int = Field(100, ge=10, le=100)
+    """Tokens of the teacher's distribution that are compared one by one; the rest is one tail bucket."""
+    updates: int = Field(1, ge=1, le=64)
+    """Optimiser steps over the same batch."""
+    max_prompt_tokens: int = Field(4096, ge=64)
+    """A longer prompt keeps its first quarter and its last three quarters of this many tokens."""
+    seed: int = 0
+
+
+class LoraShape(Record):
+    """The shape of a new adapter; an adapter that exists keeps its own."""
+
+    r: int = Field(32, ge=4, le=128)
+    alpha: int = Field(64, ge=8, le=256)
+    target_modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+class Sample(Record):
+    """One reply that a person said something about."""
+
+    id: str
+    messages: tuple[Message, ...]
+    """What the model was asked, as the student sees it."""
+    hindsight: tuple[Message, ...]
+    """The same with the feedback written in, as the teacher sees it."""
+    reply: Message
+    """The assistant's message: content, reasoning_content, tool_calls."""
+    closed: bool = True
+    """False when the reply was cut off: its end is then not trained on."""
+    tools: tuple[dict[str, Any], ...] = ()
+    behaviour: Path | None = None
+    """The adapter folder that wrote the reply; None: the bare base."""
+
+
+class DistillJob(Record):
+    id: str
+    base: Path
+    """A Hugging Face model folder."""
+    base_gguf: Path
+    """The same model as it is served; the adapter's shapes are checked against it."""
+    parent: Path | None
+    """The adapter folder to continue from; None: a new adapter."""
+    out: Path
+    """An empty folder for the adapter's files."""
+    samples: tuple[Sample, ...] = Field(min_length=1)
+    training: Training
+    lora: LoraShape
+    threads: int = Field(ge=1)
+
+
+class Progress(Record):
+    fraction: float = Field(ge=0, le=1)
+    step: str
+    """What is being done, in words for a person."""
+
+
+class Probe(Record):
+    """What the trained model gives for one sample's reply: a fingerprint that the served model must show too.
+
+    ``before`` and ``after`` are log-probabilities (nats), one per reply token.
+    """
+
+    sample: str
+    prompt_tokens: int
+    token_ids: tuple[int, ...]
+    before: tuple[float, ...]
+    after: tuple[float, ...]
+
+
+class DistillResult(Record):
+    job: str
+    step: int
+    """Optimiser steps that this adapter has seen in its life."""
+    metrics: dict[str, float]
+    probes: tuple[Probe, ...]
+    lora: LoraShape
+    seconds: dict[str, float]
+    """Wall time: load, train, save."""
+    peak_rss: int
+    """Bytes."""
+
+
+class DistillFailure(Record):
+    problem: str

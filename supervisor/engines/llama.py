@@ -1,0 +1,210 @@
+"""The embedded llama.cpp (xllamacpp) as an engine: one GGUF base and at most one adapter version.
+
+A version is published by starting the child process anew with it. The weights are memory-mapped, so that takes a
+second or so; requests wait at the door meanwhile. The bare base stays reachable under its own name.
+"""
+
+import os
+import secrets
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx
+from pydantic import ValidationError
+
+from supervisor.engines.door import Door
+from supervisor.engines.engine import Reply, Route, Score, Served, Version
+from supervisor.engines.llama_server import Endpoint, LlamaConfig
+from supervisor.engines.score import score_reply
+from supervisor.errors import EngineError, UnknownModel
+from supervisor.services.output import Output
+from supervisor.services.process import Command
+from supervisor.services.service import Service
+from supervisor.settings.secrets import write_private
+
+TIMEOUT = httpx.Timeout(10.0, read=900.0)  # a long prompt on a slow CPU is minutes without a byte
+START_TIMEOUT = 300.0  # seconds; reading a large model from a slow disk
+
+
+@dataclass(frozen=True)
+class LlamaSetup:
+    """What stays the same over all restarts."""
+
+    base: str
+    adapter: str
+    gguf: Path
+    context: int
+    parallel: int
+    threads: int
+    run: Path  # folder for the child's config and endpoint files
+    drain: float  # seconds that running replies get before a switch
+    environment: Mapping[str, str]
+    owner: str  # see services.reaper.sweep
+
+
+@dataclass
+class _Trial:
+    """A version that has not become ready yet, and what to go back to if it does not."""
+
+    before: Version | None
+    starts: int = 0
+    failed: bool = False
+
+
+class LlamaEngine:
+    kind = "llama"
+
+    def __init__(self, setup: LlamaSetup, version: Version | None, output: Output) -> None:
+        self._setup = setup
+        self._version = version
+        self._trial: _Trial | None = None
+        self._key = ""
+        self._door = Door()
+        self._client = httpx.AsyncClient(timeout=TIMEOUT, trust_env=False, verify=False)  # noqa: S501 - plain http
+        self.service = Service(
+            "engine",
+            self._command,
+            self._answers,
+            output,
+            start_timeout=START_TIMEOUT,
+            grace=2.0,
+            owner=setup.owner,
+        )
+
+    @property
+    def served(self) -> Served:
+        return Served(self._setup.base, self._setup.adapter, self._version.name if self._version else None)
+
+    @asynccontextmanager
+    async def forward(self, route: Route, body: Mapping[str, Any]) -> AsyncIterator[Reply]:
+        model = str(body.get("model") or self._setup.adapter)
+        if model not in self.served.models:
+            raise UnknownModel(model, self.served.models)
+        async with self._door.passing():
+            endpoint = await self._endpoint()
+            tuned = model != self._setup.base and self._version is not None
+            request = self._client.build_request(
+                "POST", endpoint.url + route, json={**body, **self._adapters(tuned=tuned)}, headers=authorised(endpoint)
+            )
+            try:
+                response = await self._client.send(request, stream=True)
+            except httpx.TransportError as exc:
+                raise EngineError(
+                    f"the engine does not answer ({exc or type(exc).__name__}); it is being restarted"
+                ) from exc
+            try:
+                yield Reply(model, self._version.name if tuned and self._version else None, response)
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await response.aclose()
+
+    async def score(self, messages: Sequence[Mapping[str, Any]], reply: str | Sequence[int], *, model: str) -> Score:
+        if model not in self.served.models:
+            raise UnknownModel(model, self.served.models)
+        async with self._door.passing():
+            endpoint = await self._endpoint()
+            ask = partial(self._ask, endpoint)
+            return await score_reply(ask, messages, reply, extra=self._adapters(tuned=model != self._setup.base))
+
+    async def publish(self, version: Version | None) -> None:
+        """Raises EngineError when llama.cpp does not come up with this version; the one before then serves again."""
+        if not self._door.is_open:  # at rest: it starts with this version when it wakes
+            self._version = version
+            return
+        await self._door.close(drain=self._setup.drain)
+        trial = self._trial = _Trial(before=self._version)
+        self._version = version
+        try:
+            await self.service.restart()
+        finally:
+            self._trial = None
+            self._door.open()
+        if trial.failed:
+            raise EngineError(
+                f"{version.name if version else 'the bare base'} does not load (see the engine's log); "
+                f"{trial.before.name if trial.before else 'the bare base'} serves again"
+            )
+
+    async def rest(self) -> None:
+        await self._door.close(drain=self._setup.drain)
+        await self.service.pause()
+
+    async def wake(self) -> None:
+        await self.service.resume()
+        self._door.open()
+
+    async def _ask(self, endpoint: Endpoint, path: str, body: Mapping[str, Any] | None = None) -> Any:  # noqa: ANN401
+        """POST ``body``, or GET when there is none; the parsed answer. Raises EngineError."""
+        method = "GET" if body is None else "POST"
+        try:
+            answer = await self._client.request(method, endpoint.url + path, json=body, headers=authorised(endpoint))
+        except httpx.TransportError as exc:
+            raise EngineError(f"the engine does not answer {path} ({exc or type(exc).__name__})") from exc
+        if not answer.is_success:
+            raise EngineError(f"the engine refused {path} with {answer.status_code}: {answer.text[:300]}")
+        return answer.json()
+
+    def _adapters(self, *, tuned: bool) -> dict[str, Any]:
+        """The adapter is named in each request: a server-wide switch reuses prompts cached under the other one."""
+        return {"lora": [{"id": 0, "scale": 1.0 if tuned else 0.0}]} if self._version else {}
+
+    def _command(self) -> Command:
+        if self._trial is not None:
+            self._trial.starts += 1
+            if self._trial.starts > 1:  # the first start with the new version did not last
+                self._trial.failed = True
+                self._version = self._trial.before
+        self._key = secrets.token_urlsafe(24)
+        config = LlamaConfig(
+            gguf=self._setup.gguf,
+            adapter=self._version.gguf if self._version else None,
+            context=self._setup.context,
+            parallel=self._setup.parallel,
+            threads=self._setup.threads,
+            key=self._key,
+            endpoint=self._endpoint_file,
+            parent=os.getpid(),
+        )
+        path = self._setup.run / "engine.json"
+        write_private(path, config.model_dump_json())
+        return Command(
+            argv=(sys.executable, "-m", "supervisor.engines.llama_server", str(path)), env=self._setup.environment
+        )
+
+    @property
+    def _endpoint_file(self) -> Path:
+        return self._setup.run / "engine.endpoint.json"
+
+    async def _endpoint(self) -> Endpoint:
+        await self.service.wait_ready()
+        return self._read_endpoint()
+
+    def _read_endpoint(self) -> Endpoint:
+        try:
+            endpoint = Endpoint.model_validate_json(self._endpoint_file.read_text())
+        except (FileNotFoundError, ValidationError) as exc:
+            raise EngineError("the engine has not said yet where it listens") from exc
+        if endpoint.key != self._key:
+            raise EngineError("the engine is being restarted")
+        return endpoint
+
+    async def _answers(self) -> None:
+        """Return once a real token came back: a server that listens may still be unable to serve."""
+        while True:
+            try:
+                endpoint = self._read_endpoint()
+                await self._ask(endpoint, "/completion", {"prompt": "Hello", "n_predict": 1})
+            except EngineError:  # not yet; the service's start timeout bounds this loop
+                await anyio.sleep(0.05)
+            else:
+                return
+
+
+def authorised(endpoint: Endpoint) -> dict[str, str]:
+    return {"Authorization": f"Bearer {endpoint.key}"}

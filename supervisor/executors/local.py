@@ -1,0 +1,67 @@
+"""Runs a lesson in a child process of this machine: cancelling works, and all memory comes back when it ends."""
+
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+from pydantic import ValidationError
+
+from supervisor.distill.job import FAILURE, JOB, PROGRESS, RESULT, DistillFailure, DistillJob, DistillResult, Progress
+from supervisor.errors import DistillFailed
+from supervisor.executors.executor import OnProgress
+from supervisor.services.output import Output
+from supervisor.services.process import Command, running
+
+POLL = 0.1  # seconds between looks at the progress file
+
+
+@dataclass(frozen=True)
+class LocalExecutor:
+    """``scratch`` holds one folder per job, gone when the job ends."""
+
+    scratch: Path
+    environment: Mapping[str, str]
+    output: Output
+
+    async def run(self, job: DistillJob, on_progress: OnProgress) -> DistillResult:
+        folder = self.scratch / job.id
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        try:
+            (folder / JOB).write_text(job.model_dump_json())
+            command = Command(argv=(sys.executable, "-m", "supervisor.distill", str(folder)), env=self.environment)
+            async with running(command, grace=2.0, output=self.output) as process, anyio.create_task_group() as tg:
+                tg.start_soon(follow, folder / PROGRESS, on_progress)
+                code = await process.wait()
+                tg.cancel_scope.cancel("the trainer ended")
+            return outcome(job, folder, code)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def outcome(job: DistillJob, folder: Path, code: int) -> DistillResult:
+    """The result that the trainer left, or DistillFailed with what it said."""
+    try:
+        if code == 0:
+            return DistillResult.model_validate_json((folder / RESULT).read_text())
+        problem = DistillFailure.model_validate_json((folder / FAILURE).read_text()).problem
+    except (FileNotFoundError, ValidationError) as exc:
+        how = f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
+        raise DistillFailed(job.id, f"the trainer {how} and left no result; its output is in the log folder") from exc
+    raise DistillFailed(job.id, problem)
+
+
+async def follow(path: Path, on_progress: OnProgress) -> None:
+    """Pass each whole line of a growing file on, until cancelled."""
+    seen = 0
+    while True:
+        await anyio.sleep(POLL)
+        if not path.exists():
+            continue
+        *lines, _unfinished = path.read_bytes()[seen:].split(b"\n")
+        for line in lines:
+            seen += len(line) + 1
+            await on_progress(Progress.model_validate_json(line))

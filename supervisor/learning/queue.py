@@ -1,0 +1,125 @@
+"""A lesson's feedback -> the job that a trainer gets."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from supervisor.adapters.store import AdapterStore, AdapterVersion
+from supervisor.distill.job import DistillJob, LoraShape, Message, Sample, Training
+from supervisor.errors import DistillError
+from supervisor.journal.journal import Journal
+from supervisor.journal.records import Completion, Feedback, Lesson
+from supervisor.learning.clean import clean_message, clean_messages
+from supervisor.plan.plan import Plan
+from supervisor.render.templates import fill
+
+HINDSIGHT = "prompts/hindsight.j2"
+
+
+@dataclass(frozen=True)
+class JobBuilder:
+    """Reads the journal and the adapter store; changes neither."""
+
+    journal: Journal
+    adapters: AdapterStore
+    plan: Plan
+
+    async def build(self, lesson: Lesson, out: Path) -> DistillJob:
+        """Raises DistillError when the feedback cannot be made into a lesson, naming what is wrong with it."""
+        feedback = await self.journal.feedback_of(lesson.id)
+        if not feedback:
+            raise DistillError(f"lesson {lesson.id} has no feedback")
+        parent = self.adapters.current(lesson.adapter)
+        recipe = self.plan.recipe
+        return DistillJob(
+            id=lesson.id,
+            base=self.plan.model.folder.resolve(),
+            base_gguf=self.plan.model.gguf.resolve(),
+            parent=parent.folder if parent else None,
+            out=out,
+            samples=tuple([await self._sample(one, parent) for one in feedback]),
+            training=training_for(lesson.training, self.plan),
+            lora=LoraShape(r=recipe.lora_r, alpha=recipe.lora_alpha),
+            threads=self.plan.threads,
+        )
+
+    async def _sample(self, feedback: Feedback, parent: AdapterVersion | None) -> Sample:
+        completion = await self._completion(feedback)
+        if completion is None:  # said about a reply that was not made here: taken as it was told
+            return sample(
+                feedback,
+                [{"role": "user", "content": feedback.prompt or ""}],
+                {"role": "assistant", "content": feedback.response},
+                behaviour=parent.folder if parent else None,
+            )
+        return sample(
+            feedback,
+            completion.messages,
+            completion.reply,
+            closed=completion.finish_reason in {"stop", "tool_calls"},
+            tools=completion.request.get("tools") or (),
+            behaviour=self._wrote(completion),
+        )
+
+    async def _completion(self, feedback: Feedback) -> Completion | None:
+        if feedback.completion_id is not None:
+            return await self.journal.completion(feedback.completion_id)
+        return await self.journal.find_completion(feedback.adapter, feedback.prompt, feedback.response or "")
+
+    def _wrote(self, completion: Completion) -> Path | None:
+        """The folder of the version that wrote a reply; None for the base, and for a version that was deleted since."""
+        if completion.version is None:
+            return None
+        folder = self.adapters.home(completion.adapter) / completion.version
+        return folder if (folder / "manifest.json").exists() else None
+
+
+def sample(
+    feedback: Feedback,
+    messages: Sequence[Mapping[str, Any]],
+    reply: Mapping[str, Any],
+    *,
+    closed: bool = True,
+    tools: Sequence[Mapping[str, Any]] = (),
+    behaviour: Path | None = None,
+) -> Sample:
+    cleaned = clean_messages(messages)
+    return Sample(
+        id=feedback.id,
+        messages=cleaned,
+        hindsight=with_hindsight(cleaned, feedback.text),
+        reply=clean_message({**reply, "role": "assistant"}),
+        closed=closed,
+        tools=tuple(dict(tool) for tool in tools),
+        behaviour=behaviour,
+    )
+
+
+def with_hindsight(messages: Sequence[Message], feedback: str) -> tuple[Message, ...]:
+    """The conversation as the teacher reads it: the feedback is written into the last thing the user said."""
+    last = max((index for index, message in enumerate(messages) if message["role"] == "user"), default=None)
+    if last is None:
+        raise DistillError("the conversation has no user message to which the feedback could belong")
+    told = {**messages[last], "content": fill(HINDSIGHT, {"prompt": messages[last]["content"], "feedback": feedback})}
+    return (*messages[:last], told, *messages[last + 1 :])
+
+
+def training_for(wishes: Mapping[str, Any], plan: Plan) -> Training:
+    """The plan's recipe with what the caller asked for on top. DistillError names a value out of range."""
+    recipe = plan.recipe
+    values = {
+        "learning_rate": recipe.learning_rate,
+        "alpha": recipe.alpha,
+        "updates": recipe.updates,
+        "kl_reg_weight": recipe.kl_reg_weight,
+        "max_prompt_tokens": max(64, plan.context // 2),
+        **{name: value for name, value in wishes.items() if name != "teacher_mode" and value is not None},
+    }
+    try:
+        return Training.model_validate(values)
+    except ValidationError as exc:
+        problem = exc.errors()[0]
+        raise DistillError(f"training value {problem['loc'][0]}={problem['input']!r}: {problem['msg']}") from exc

@@ -1,0 +1,82 @@
+"""The base model: where its files are and what they say about it."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from supervisor.errors import SettingsError
+
+BUNDLED = ("tiny-chat",)
+
+
+class _Config(BaseModel):
+    """The part of Hugging Face's ``config.json`` that we read."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    max_position_embeddings: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    hidden_size: int
+    head_dim: int | None = None
+
+
+@dataclass(frozen=True)
+class BaseModelFacts:
+    """A base model on disk. Sizes in bytes."""
+
+    name: str
+    folder: Path
+    gguf: Path
+    weights: int  # size of the GGUF
+    max_context: int  # tokens
+    kv_per_token: int  # bytes of key-value cache per token at f16
+
+
+def model_facts(model: str) -> BaseModelFacts:
+    """Look a model up by bundled name or folder.
+
+    Raises SettingsError when the folder is missing something, naming what.
+    """
+    folder = bundled(model) if model in BUNDLED else Path(model).expanduser()
+    if not folder.is_dir():
+        raise SettingsError(
+            f"CLAWLAMA_MODEL={model!r} is neither a bundled model ({', '.join(BUNDLED)}) nor a folder that exists"
+        )
+    ggufs = sorted(folder.glob("*.gguf"))
+    if len(ggufs) != 1:
+        raise SettingsError(f"model folder {folder} holds {len(ggufs)} .gguf files; it needs exactly one to serve")
+    for needed in ("model.safetensors", "tokenizer.json"):
+        if not (folder / needed).exists():
+            raise SettingsError(
+                f"model folder {folder} has no {needed}; lessons need the Hugging Face files beside the GGUF"
+            )
+    config = read_config(folder / "config.json")
+    head_dim = config.head_dim or config.hidden_size // config.num_attention_heads
+    return BaseModelFacts(
+        name=folder.resolve().name,
+        folder=folder,
+        gguf=ggufs[0],
+        weights=ggufs[0].stat().st_size,
+        max_context=config.max_position_embeddings,
+        kv_per_token=2 * 2 * config.num_hidden_layers * config.num_key_value_heads * head_dim,
+    )
+
+
+def bundled(name: str) -> Path:
+    """The folder of a model that comes with us, in a checkout or in an installed wheel."""
+    package = Path(__file__).resolve().parent.parent
+    places = [package / "_models" / name, package.parent / "models" / name]
+    return next((place for place in places if place.is_dir()), places[-1])
+
+
+def read_config(path: Path) -> _Config:
+    try:
+        return _Config.model_validate_json(path.read_text())
+    except FileNotFoundError as exc:
+        raise SettingsError(f"{path} is missing; a model folder holds Hugging Face's config.json") from exc
+    except (ValidationError, json.JSONDecodeError) as exc:
+        raise SettingsError(f"{path} is not a usable model configuration: {exc}") from exc

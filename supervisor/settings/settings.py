@@ -1,0 +1,113 @@
+"""What the user chose. Built once by the command line, then passed down; nothing re-reads it."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, SecretStr
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+def named(own: str, *others: str) -> AliasChoices:
+    """Our name first, then the names that other projects gave the same thing."""
+    return AliasChoices(own, *others)
+
+
+class Settings(BaseModel):
+    """Every setting with its default and meaning; the README's table is made from this class."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, validate_by_name=True)
+
+    data: Path = Field(Path("/data"), validation_alias=named("CLAWLAMA_DATA"))
+    """Folder for everything worth keeping: journal, adapters, secrets, OpenClaw's state.
+    Outside a container: `~/.local/share/clawlama`."""
+
+    model: str = Field("tiny-chat", validation_alias=named("CLAWLAMA_MODEL", "CLAAS_BASE_MODEL_ID", "MODEL"))
+    """Base model: `tiny-chat` (bundled), or a folder with a Hugging Face model and its `.gguf`."""
+
+    engine: Literal["auto", "llama"] = Field("auto", validation_alias=named("CLAWLAMA_ENGINE"))
+    """What serves the model; `llama` is the embedded llama.cpp."""
+
+    adapter: str = Field("openclaw/assistant", validation_alias=named("CLAWLAMA_ADAPTER", "LORA_NAME"))
+    """Name of the adapter that learns."""
+
+    context_window: PositiveInt = Field(131072, validation_alias=named("CLAWLAMA_CONTEXT_WINDOW", "MAX_MODEL_LEN"))
+    """Longest context in tokens; cut to what the model and the memory hold."""
+
+    max_tokens: PositiveInt = Field(8192, validation_alias=named("CLAWLAMA_MAX_TOKENS"))
+    """Longest reply in tokens."""
+
+    threads: PositiveInt | None = Field(None, validation_alias=named("CLAWLAMA_THREADS", "OLLAMA_NUM_THREADS"))
+    """CPU threads for serving and for lessons; unset: the physical cores this container may use."""
+
+    parallel: PositiveInt = Field(2, validation_alias=named("CLAWLAMA_PARALLEL", "OLLAMA_NUM_PARALLEL"))
+    """Requests served at the same time; they share the context window's memory."""
+
+    api_host: str = Field("127.0.0.1", validation_alias=named("CLAWLAMA_API_HOST", "CLAAS_API_HOST"))
+    """Address of our API."""
+
+    api_port: Port = Field(8080, validation_alias=named("CLAWLAMA_API_PORT", "CLAAS_API_PORT"))
+    """Port of our API."""
+
+    openclaw_port: Port = Field(18789, validation_alias=named("CLAWLAMA_OPENCLAW_PORT", "OPENCLAW_PORT"))
+    """Port of OpenClaw: web UI and gateway."""
+
+    openclaw_bind: Literal["loopback", "lan"] = Field("loopback", validation_alias=named("CLAWLAMA_OPENCLAW_BIND"))
+    """Who may reach OpenClaw's port: this machine, or the network."""
+
+    openclaw_token: SecretStr | None = Field(
+        None, validation_alias=named("CLAWLAMA_OPENCLAW_TOKEN", "OPENCLAW_GATEWAY_TOKEN")
+    )
+    """Token for OpenClaw; unset: made on the first start."""
+
+    api_token: SecretStr | None = Field(None, validation_alias=named("CLAWLAMA_API_TOKEN"))
+    """Token for our API; unset: made on the first start."""
+
+    telegram_bot_token: SecretStr | None = Field(
+        None, validation_alias=named("CLAWLAMA_TELEGRAM_BOT_TOKEN", "TELEGRAM_BOT_TOKEN")
+    )
+    """Turns the Telegram channel on."""
+
+    telegram_allow_from: tuple[int, ...] = Field((), validation_alias=named("CLAWLAMA_TELEGRAM_ALLOW_FROM"))
+    """Telegram user ids that may talk to the assistant, comma separated."""
+
+    max_concurrent: PositiveInt = Field(4, validation_alias=named("CLAWLAMA_MAX_CONCURRENT"))
+    """OpenClaw runs at the same time."""
+
+    subagent_concurrent: PositiveInt = Field(8, validation_alias=named("CLAWLAMA_SUBAGENT_CONCURRENT"))
+    """OpenClaw subagent runs at the same time."""
+
+    lean: Literal["auto", "on", "off"] = Field("auto", validation_alias=named("CLAWLAMA_LEAN"))
+    """Keep OpenClaw's prompt small, for small models; `auto` decides by the model's size."""
+
+    node_prefix: Path | None = Field(None, validation_alias=named("CLAWLAMA_NODE_PREFIX"))
+    """npm prefix that holds Node and OpenClaw; unset: look on PATH."""
+
+    feedback_batch_size: PositiveInt = Field(
+        4, validation_alias=named("CLAWLAMA_FEEDBACK_BATCH_SIZE", "FEEDBACK_BATCH_SIZE")
+    )
+    """Feedback that makes one lesson when the caller does not wait."""
+
+    feedback_patience_s: PositiveFloat = Field(20.0, validation_alias=named("CLAWLAMA_FEEDBACK_PATIENCE_S"))
+    """Seconds without new feedback after which a lesson starts although its batch is not full."""
+
+    lesson_timeout_s: PositiveFloat = Field(1800.0, validation_alias=named("CLAWLAMA_LESSON_TIMEOUT_S"))
+    """Seconds after which a lesson that has not ended is stopped."""
+
+    drain_timeout_s: PositiveFloat = Field(
+        30.0, validation_alias=named("CLAWLAMA_FEEDBACK_DRAIN_TIMEOUT_S", "FEEDBACK_DRAIN_TIMEOUT_S")
+    )
+    """Seconds that running replies get before the engine changes versions."""
+
+    wake_on_failure: bool = Field(
+        True, validation_alias=named("CLAWLAMA_FEEDBACK_WAKE_ON_FAILURE", "FEEDBACK_WAKE_ON_FAILURE")
+    )
+    """Bring the engine back when a lesson failed."""
+
+    feedback_log_dir: Path | None = Field(None, validation_alias=named("CLAWLAMA_FEEDBACK_LOG_DIR", "FEEDBACK_LOG_DIR"))
+    """One JSON file per lesson is written here; unset: `feedback/` in the data folder."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", validation_alias=named("CLAWLAMA_LOG_LEVEL")
+    )
+    """How much we say on the terminal."""

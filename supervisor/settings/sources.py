@@ -1,0 +1,138 @@
+"""Where settings come from: the environment, ``NAME_FILE`` for secrets, and ``clawlama.toml`` in the data folder.
+
+The environment wins over the file. A misspelt ``CLAWLAMA_…`` name is an error, not a silent default.
+"""
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import AliasChoices, SecretStr, ValidationError
+from pydantic.fields import FieldInfo
+
+from supervisor.errors import SettingsError
+from supervisor.settings.settings import Settings
+
+PREFIX = "CLAWLAMA_"
+CONFIG_FILE = "clawlama.toml"
+
+
+def load_settings(environ: Mapping[str, str] | None = None, **overrides: object) -> Settings:
+    """Read everything the user said; ``overrides`` come from command-line options and win.
+
+    Raises SettingsError, naming the variable, its value and what would be right.
+    """
+    env = dict(os.environ if environ is None else environ)
+    if unknown := sorted(name for name in env if name.startswith(PREFIX) and name not in known_names()):
+        raise SettingsError(unknown_name(unknown[0]))
+    values: dict[str, Any] = {}
+    for field, info in Settings.model_fields.items():
+        if (found := from_environment(info, env)) is not None:
+            values[field] = found
+    values |= {name: value for name, value in overrides.items() if value is not None}
+    data = Path(values.get("data", default_data(env)))
+    values = {**from_file(data / CONFIG_FILE), **values, "data": data}
+    if isinstance(ids := values.get("telegram_allow_from"), str):
+        values["telegram_allow_from"] = tuple(part for part in ids.replace(" ", "").split(",") if part)
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as exc:
+        raise SettingsError(explain(exc)) from exc
+
+
+def default_data(env: Mapping[str, str]) -> Path:
+    """``/data`` in a container that has one, else the user's own data folder."""
+    if Path("/data").is_dir() and os.access("/data", os.W_OK):
+        return Path("/data")
+    home = env.get("XDG_DATA_HOME") or str(Path(env.get("HOME") or Path.home()) / ".local" / "share")
+    return Path(home) / "clawlama"
+
+
+def names_of(info: FieldInfo) -> tuple[str, ...]:
+    """The environment names of one setting, ours first."""
+    assert isinstance(info.validation_alias, AliasChoices)
+    return tuple(str(choice) for choice in info.validation_alias.choices)
+
+
+def is_secret(info: FieldInfo) -> bool:
+    return SecretStr in getattr(info.annotation, "__args__", ())
+
+
+def known_names() -> set[str]:
+    return set(_known())
+
+
+def _known() -> Iterator[str]:
+    for info in Settings.model_fields.values():
+        for name in names_of(info):
+            yield name
+            if is_secret(info):
+                yield f"{name}_FILE"
+
+
+def unknown_name(name: str) -> str:
+    near = difflib.get_close_matches(name, known_names(), n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]}?" if near else "see the settings table in the README"
+    return f"{name} is not a setting; {hint}"
+
+
+def from_environment(info: FieldInfo, env: Mapping[str, str]) -> str | None:
+    """The value of the first name that is set and not empty; a secret may stand in the file that NAME_FILE names."""
+    for name in names_of(info):
+        direct, file = env.get(name, ""), env.get(f"{name}_FILE", "") if is_secret(info) else ""
+        if direct and file:
+            raise SettingsError(f"{name} and {name}_FILE are both set; keep one")
+        if direct:
+            return direct
+        if file:
+            return secret_from(name, Path(file))
+    return None
+
+
+def secret_from(name: str, path: Path) -> str:
+    try:
+        text = path.read_text().strip()
+    except OSError as exc:
+        raise SettingsError(f"{name}_FILE={path} cannot be read: {exc.strerror}") from exc
+    if not text:
+        raise SettingsError(f"{name}_FILE={path} is empty")
+    return text
+
+
+def from_file(path: Path) -> dict[str, Any]:
+    """Settings by their short names (``model = "tiny-chat"``); an unknown one is an error."""
+    try:
+        values = tomllib.loads(path.read_text())
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return {}
+    except tomllib.TOMLDecodeError as exc:
+        raise SettingsError(f"{path}: {exc}") from exc
+    for name in values:
+        if name not in Settings.model_fields:
+            near = difflib.get_close_matches(name, Settings.model_fields, n=1)
+            raise SettingsError(f"{path}: {name!r} is not a setting" + (f"; did you mean {near[0]}?" if near else ""))
+    return values
+
+
+def explain(error: ValidationError) -> str:
+    """One line per wrong value: the name a user types, what they typed, what it must be."""
+    lines = []
+    for problem in error.errors():
+        field = str(problem["loc"][0])
+        info = next((i for f, i in Settings.model_fields.items() if f == field or field in names_of(i)), None)
+        name = names_of(info)[0] if info else field
+        shown = "(hidden)" if info and is_secret(info) else repr(problem["input"])
+        lines.append(f"{name}={shown}: {problem['msg']}")
+    return "; ".join(lines)
+
+
+def child_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """What our child processes inherit: everything but our secrets."""
+    env = dict(os.environ if environ is None else environ)
+    secret = {name for info in Settings.model_fields.values() if is_secret(info) for name in names_of(info)}
+    return {
+        name: value for name, value in env.items() if name not in secret and name.removesuffix("_FILE") not in secret
+    }
