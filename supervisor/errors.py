@@ -2,13 +2,16 @@
 
 ClawlamaError
 ├── SettingsError       the configuration does not parse
-├── MachineError        this machine lacks something we need: a port, disk space, Node, a writable folder
+├── MachineError        this machine lacks something we need: a port, disk space, a writable folder
+│   ├── NodeMissing     no Node that OpenClaw can run on
+│   └── OpenClawMissing no OpenClaw to start
 ├── AlreadyRunning      another supervisor holds this data folder
 ├── NotRunning          the command needs a running supervisor and found none
 ├── RenderError         a template or a rendered file is not valid
 ├── ServiceError        a supervised process misbehaved
 │   ├── NotReady        no answer to its probe in time
 │   └── CrashLoop       died too often to be restarted
+├── GatewayError        OpenClaw could not be asked, or could not answer
 ├── EngineError         an inference engine refused or broke
 │   └── UnknownModel    a request names a model that is not served
 ├── JournalError        the journal cannot be opened, read or written
@@ -29,6 +32,14 @@ class SettingsError(ClawlamaError):
 
 
 class MachineError(ClawlamaError):
+    pass
+
+
+class NodeMissing(MachineError):
+    pass
+
+
+class OpenClawMissing(MachineError):
     pass
 
 
@@ -55,6 +66,10 @@ class NotReady(ServiceError):
 
 
 class CrashLoop(ServiceError):
+    pass
+
+
+class GatewayError(ClawlamaError):
     pass
 
 

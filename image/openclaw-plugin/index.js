@@ -1,0 +1,61 @@
+// ClawLama inside OpenClaw: people teach with /feedback, and small models get a prompt they can hold.
+import { definePluginEntry } from "openclaw/plugin-sdk/plugin-entry";
+import { noteFeedback, showLessons } from "./commands.js";
+import { LearningApi } from "./api.js";
+import { leanStream } from "./lean.js";
+import { sharedReplies } from "./replies.js";
+
+const PROVIDER = "clawlama";
+
+// Turns that reach us without OpenClaw's command parser: HTTP and `openclaw agent`. Their caller holds the
+// operator token. On every other channel OpenClaw itself decides who may give commands.
+const OPERATOR_CHANNELS = new Set([undefined, "webchat"]);
+
+export default definePluginEntry({
+  id: "clawlama",
+  name: "ClawLama",
+  description: "Feedback that teaches the model, and a prompt that fits it",
+  register(api) {
+    const { apiUrl, adapter, lean } = api.pluginConfig;
+    const learning = new LearningApi(apiUrl, adapter, () => process.env.CLAWLAMA_API_TOKEN);
+    const replies = sharedReplies(process.env.OPENCLAW_STATE_DIR, api.logger);
+
+    const commands = {
+      feedback: (sessionKey, text) => noteFeedback(learning, replies, sessionKey, text),
+      lessons: () => showLessons(learning),
+    };
+    api.registerCommand({
+      name: "feedback",
+      description: "Teach me: say what my last reply should have been like",
+      acceptsArgs: true,
+      handler: async (ctx) => ({ text: await commands.feedback(ctx.sessionKey, ctx.args) }),
+    });
+    api.registerCommand({
+      name: "lessons",
+      description: "Show what I learned last",
+      handler: async () => ({ text: await commands.lessons() }),
+    });
+
+    api.on("before_agent_reply", async (event, ctx) => {
+      if (!isPerson(ctx) || !OPERATOR_CHANNELS.has(ctx.channel)) return undefined;
+      const match = /^\/(feedback|lessons)(?:\s+([\s\S]*))?$/.exec(event.cleanedBody.trim());
+      if (!match) return undefined;
+      return { handled: true, reply: { text: await commands[match[1]](ctx.sessionKey, match[2]) } };
+    });
+
+    api.on("agent_end", (event, ctx) => {
+      if (event.success && isPerson(ctx) && ctx.sessionKey) replies.remember(ctx.sessionKey, event.messages);
+    });
+
+    if (lean) {
+      api.on("before_prompt_build", () => ({ systemPrompt: lean.systemPrompt, toolsAllow: lean.toolsAllow }));
+      api.registerProvider({ id: PROVIDER, label: "ClawLama", auth: [], wrapStreamFn: leanStream });
+    }
+  },
+});
+
+// Heartbeats, cron jobs, memory work and messages from other agents never count as a person's turn.
+function isPerson(ctx) {
+  const origin = ctx.inputProvenance?.kind;
+  return ctx.trigger === "user" && (origin === undefined || origin === "external_user");
+}

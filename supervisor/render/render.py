@@ -1,0 +1,110 @@
+"""Plain values in, the text of OpenClaw's files out. Touches no disk but the templates, holds no secret."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from supervisor.errors import RenderError
+from supervisor.render.templates import fill
+
+LEAN_PROMPT = "You are a helpful assistant."
+"""What a small model reads in lean mode instead of OpenClaw's 15,000 characters."""
+
+MIN_CONTEXT = 16
+"""OpenClaw's own lower bound is 1; this only refuses values that are surely a mistake."""
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """One model that OpenClaw may choose; ``id`` is what our API is asked for and may hold slashes."""
+
+    id: str
+    name: str
+    context_window: int  # tokens, prompt and reply together
+    max_tokens: int  # tokens of one reply
+    alias: str  # short name for OpenClaw's /model command
+    reasoning: bool = False
+
+
+@dataclass(frozen=True)
+class Lean:
+    """Replaces OpenClaw's system prompt and tools for models too small, or machines too slow, for them."""
+
+    system_prompt: str = LEAN_PROMPT
+    tools: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Telegram:
+    """The channel is on; its token comes from TELEGRAM_BOT_TOKEN. Nobody in ``allow_from``: people pair first."""
+
+    allow_from: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class GatewayConfig:
+    """All that openclaw.json depends on. The first model is the one OpenClaw uses."""
+
+    port: int
+    bind: Literal["loopback", "lan"]
+    provider_url: str  # of our API, ends in /v1
+    api_url: str  # of our API, without a path; the plugin posts feedback there
+    adapter: str  # name of the adapter that feedback teaches
+    models: tuple[ModelEntry, ...]
+    workspace: Path
+    plugin: Path
+    log_file: Path
+    lean: Lean | None = None
+    telegram: Telegram | None = None
+    max_concurrent: int = 4
+    subagent_concurrent: int = 8
+    reply_timeout_s: int = 600
+    log_level: Literal["debug", "info", "warn", "error"] = "info"
+    more_origins: tuple[str, ...] = ()  # addresses people open the control UI at, besides localhost
+
+
+def openclaw_json(config: GatewayConfig) -> str:
+    """The text of openclaw.json. RenderError when a value cannot be right or the result is not JSON."""
+    _check(config)
+    values = asdict(config) | {
+        "workspace": str(config.workspace),
+        "plugin": str(config.plugin),
+        "log_file": str(config.log_file),
+        "allowed_origins": _origins(config),
+        "plugins_allowed": ["clawlama", *(["telegram"] if config.telegram else [])],
+    }
+    text = fill("config/openclaw.json.j2", values)
+    try:
+        parsed = json.loads(text)
+    except json.JSONDecodeError as exc:
+        raise RenderError(f"the rendered openclaw.json is not JSON: {exc}; repair templates/config") from exc
+    return json.dumps(parsed, indent=2, ensure_ascii=False) + "\n"
+
+
+def workspace_files() -> dict[str, str]:
+    """Name and text of the files a new workspace starts with; people own them from then on."""
+    rules = fill("workspace/rules.md.j2", {})
+    return {
+        "AGENTS.md": fill("workspace/AGENTS.md.j2", {"rules": rules}),
+        "TOOLS.md": fill("workspace/TOOLS.md.j2", {"rules": rules}),
+    }
+
+
+def _origins(config: GatewayConfig) -> list[str]:
+    return [f"http://localhost:{config.port}", f"http://127.0.0.1:{config.port}", *config.more_origins]
+
+
+def _check(config: GatewayConfig) -> None:
+    if not config.models:
+        raise RenderError("OpenClaw needs at least one model; none was given")
+    if not 1 <= config.port <= 65535:
+        raise RenderError(f"OpenClaw's port {config.port} is not between 1 and 65535")
+    for model in config.models:
+        if not model.id or model.id != model.id.strip():
+            raise RenderError(f"model id {model.id!r} is empty or has spaces around it")
+        if model.context_window < MIN_CONTEXT or not 1 <= model.max_tokens <= model.context_window:
+            raise RenderError(
+                f"model {model.id}: max_tokens {model.max_tokens} and context_window {model.context_window} do not "
+                f"fit; the reply needs 1 to {max(model.context_window, MIN_CONTEXT)} tokens of the window"
+            )
