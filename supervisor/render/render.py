@@ -60,7 +60,7 @@ class GatewayConfig:
     max_concurrent: int = 4
     subagent_concurrent: int = 8
     reply_timeout_s: int = 600
-    log_level: Literal["debug", "info", "warn", "error"] = "info"
+    log_level: Literal["debug", "info", "warn", "error"] = "warn"  # from "info" on, replies are in its log
     more_origins: tuple[str, ...] = ()  # addresses people open the control UI at, besides localhost
 
 
