@@ -47,7 +47,7 @@ class AdapterStore:
         return sorted(name for name in found if name.startswith(prefix) and STAGING not in name)
 
     def versions(self, adapter: str) -> list[AdapterVersion]:
-        """Whole versions of one adapter, oldest first; an unreadable one is skipped here and named by ``version``."""
+        """Whole versions of one adapter, oldest first. AdapterError names one whose manifest does not parse."""
         return sorted(self._whole(adapter), key=lambda version: version.manifest.version)
 
     def version(self, adapter: str, version: str) -> AdapterVersion:

@@ -25,6 +25,7 @@ class LocalExecutor:
     scratch: Path
     environment: Mapping[str, str]
     output: Output
+    owner: str  # see services.reaper.sweep
 
     async def run(self, job: DistillJob, on_progress: OnProgress) -> DistillResult:
         folder = self.scratch / job.id
@@ -33,7 +34,10 @@ class LocalExecutor:
         try:
             (folder / JOB).write_text(job.model_dump_json())
             command = Command(argv=(sys.executable, "-m", "supervisor.distill", str(folder)), env=self.environment)
-            async with running(command, grace=2.0, output=self.output) as process, anyio.create_task_group() as tg:
+            async with (
+                running(command, grace=2.0, output=self.output, owner=self.owner) as process,
+                anyio.create_task_group() as tg,
+            ):
                 tg.start_soon(follow, folder / PROGRESS, on_progress)
                 code = await process.wait()
                 tg.cancel_scope.cancel("the trainer ended")

@@ -1,0 +1,46 @@
+"""clawlama adapters: what has been learned, version by version."""
+
+from rich.table import Table
+
+from supervisor.adapters.store import AdapterStore, AdapterVersion
+from supervisor.cli.options import AsJson, Data
+from supervisor.cli.show import as_json, console
+from supervisor.settings.datadir import DataDir
+from supervisor.settings.sources import load_settings
+
+MIB = 2**20
+
+
+def adapters(data: Data = None, json: AsJson = False) -> None:
+    """List the adapter versions on disk and which one serves. Works without a running clawlama too."""
+    store = AdapterStore(DataDir(load_settings(data=data).data).adapters)
+    found = [(version, is_current(store, version)) for name in store.names() for version in store.versions(name)]
+    if json:
+        as_json([{**version.manifest.model_dump(mode="json"), "current": current} for version, current in found])
+    elif not found:
+        console.print("nothing learned yet: the bare model serves")
+    else:
+        console.print(table_of(found), highlight=False)
+
+
+def is_current(store: AdapterStore, version: AdapterVersion) -> bool:
+    current = store.current(version.manifest.adapter)
+    return current is not None and current.manifest.version == version.manifest.version
+
+
+def table_of(found: list[tuple[AdapterVersion, bool]]) -> Table:
+    table = Table(
+        "adapter", "version", "", "made", "from", "feedback", "size", box=None, header_style="dim", pad_edge=False
+    )
+    for version, current in found:
+        manifest = version.manifest
+        table.add_row(
+            manifest.adapter,
+            manifest.version,
+            "[green]serves[/green]" if current else "",
+            f"{manifest.created.astimezone():%Y-%m-%d %H:%M}",
+            manifest.parent or manifest.base_model,
+            str(len(manifest.feedback)),
+            f"{sum(file.size for file in manifest.files.values()) / MIB:.1f} MiB",
+        )
+    return table

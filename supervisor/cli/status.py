@@ -1,0 +1,48 @@
+"""clawlama status: how the running supervisor fares."""
+
+from typing import Any
+
+from rich.table import Table
+
+from supervisor.cli.client import connected
+from supervisor.cli.options import AsJson, Data
+from supervisor.cli.show import as_json, console
+from supervisor.settings.sources import load_settings
+
+MIB = 2**20
+
+
+def status(data: Data = None, json: AsJson = False) -> None:
+    """Show phase, services, model and adapter of the running clawlama."""
+    with connected(load_settings(data=data)) as client:
+        health = client.get("/v1/health")
+    if json:
+        as_json(health)
+        return
+    reason = f" ({health['reason']})" if health.get("reason") else ""
+    console.print(
+        f"[bold]{health['phase']}[/bold]{reason}  model {health['model']}, adapter {health['adapter']} "
+        f"{health['version'] or '(nothing learned yet)'}",
+        highlight=False,
+    )
+    console.print(services_table(health["services"]))
+
+
+def services_table(services: list[dict[str, Any]]) -> Table:
+    table = Table("service", "state", "pid", "up", "restarts", "memory", box=None, header_style="dim")
+    for service in services:
+        table.add_row(
+            service["name"],
+            service["state"],
+            str(service["pid"] or ""),
+            "" if service["uptime"] is None else duration(service["uptime"]),
+            str(service["restarts"]),
+            "" if service["rss"] is None else f"{service['rss'] / MIB:.0f} MiB",
+        )
+    return table
+
+
+def duration(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"

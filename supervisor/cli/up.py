@@ -1,0 +1,109 @@
+"""clawlama up: start everything and stay."""
+
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated
+
+import anyio
+import typer
+from rich.panel import Panel
+from rich.table import Table
+
+from supervisor.boot import Booted, booted
+from supervisor.cli.options import Data
+from supervisor.cli.show import errors
+from supervisor.gateway.client import control_ui_url
+from supervisor.host.facts import HostFacts
+from supervisor.log import set_up_logging
+from supervisor.settings.settings import Settings
+from supervisor.settings.sources import load_settings
+
+GIB = 2**30
+
+
+def up(
+    data: Data = None,
+    model: Annotated[str | None, typer.Option(help="Base model (CLAWLAMA_MODEL).", show_default=False)] = None,
+    engine: Annotated[str | None, typer.Option(help="What serves it (CLAWLAMA_ENGINE).", show_default=False)] = None,
+    port: Annotated[
+        int | None, typer.Option(help="OpenClaw's port (CLAWLAMA_OPENCLAW_PORT).", show_default=False)
+    ] = None,
+    api_port: Annotated[int | None, typer.Option(help="API port (CLAWLAMA_API_PORT).", show_default=False)] = None,
+) -> None:
+    """Start the model, OpenClaw and the learning loop, and stay up until Ctrl-C.
+
+    Everything else is set in the environment or in clawlama.toml; see: clawlama settings.
+    """
+    settings = load_settings(data=data, model=model, engine=engine, openclaw_port=port, api_port=api_port)
+    set_up_logging(settings.log_level)
+    anyio.run(stay_up, settings)
+
+
+async def stay_up(settings: Settings) -> None:
+    async with until_signalled(), booted(settings, starting) as running:
+        errors.print(banner(settings, running))
+        await anyio.sleep_forever()
+    errors.print("[bold]stopped[/bold]; everything you taught it is kept in", str(settings.data), highlight=False)
+
+
+@asynccontextmanager
+async def until_signalled() -> AsyncIterator[None]:
+    """Cancel the block at the first SIGINT or SIGTERM; further ones change nothing, the stop has its own deadline."""
+    async with anyio.create_task_group() as tg:
+        tg.start_soon(cancel_on_signal, tg.cancel_scope)
+        yield
+        tg.cancel_scope.cancel()
+
+
+async def cancel_on_signal(
+    scope: anyio.CancelScope, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+) -> None:
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        task_status.started()
+        async for _ in signals:
+            scope.cancel("asked to stop")
+
+
+def starting(line: str) -> None:
+    errors.print(f"[dim]…[/dim] {line}", highlight=False)
+
+
+def banner(settings: Settings, running: Booted) -> Panel:
+    """What a newcomer needs: where to click, what to type, where things are."""
+    home = running.running
+    rows = Table.grid(padding=(0, 2))
+    rows.add_column(style="bold", no_wrap=True)
+    rows.add_column(overflow="fold")
+    link = control_ui_url(home.openclaw_url, home.openclaw_token) if running.new_tokens else home.openclaw_url
+    rows.add_row("Chat", f"{link}")
+    rows.add_row("", "then say [bold]/feedback no emojis, please[/bold] and ask again")
+    rows.add_row("or here", 'clawlama chat, then clawlama feedback "be brief"')
+    rows.add_row("Token", token_line(settings, running))
+    rows.add_row("API", f"{home.api_url}/v1 (token in {settings.data}/secrets/api_token)")
+    rows.add_row("Model", f"{home.model}, adapter {home.adapter}, context {running.plan.context} tokens")
+    rows.add_row("Machine", machine(running.facts))
+    rows.add_row("Data", str(settings.data))
+    rows.add_row("Stop", "Ctrl-C")
+    return Panel(
+        rows,
+        title=f"ClawLama {home.version} is ready after {running.seconds:.0f} s",
+        border_style="green",
+        expand=False,
+    )
+
+
+def token_line(settings: Settings, running: Booted) -> str:
+    where = f"{settings.data}/secrets/openclaw_token"
+    return f"in the link above, shown this once; kept in {where}" if running.new_tokens else f"in {where}"
+
+
+def machine(facts: HostFacts) -> str:
+    parts = [
+        facts.architecture,
+        f"{facts.physical_cores} cores",
+        f"{facts.memory_total / GIB:.0f} GiB memory",
+        " ".join(facts.simd) or "no vector extensions",
+    ]
+    parts += [f"{gpu.name} {gpu.memory_total / GIB:.0f} GiB" for gpu in facts.gpus]
+    return ", ".join(parts)

@@ -1,0 +1,125 @@
+"""Can we start?  Looked at before anything is started, by ``clawlama up`` and, for people, by ``clawlama doctor``."""
+
+import socket
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from supervisor.errors import ClawlamaError, MachineError, SettingsError
+from supervisor.gateway.find import Runtime, find_runtime
+from supervisor.host.detect import detect
+from supervisor.host.facts import HostFacts
+from supervisor.plan.decide import GIB, decide
+from supervisor.plan.models import model_facts
+from supervisor.plan.plan import Plan
+from supervisor.running import held
+from supervisor.settings.datadir import DataDir
+from supervisor.settings.settings import Settings
+from supervisor.settings.sources import child_environment
+
+MIN_FREE = 2 * GIB  # journal, OpenClaw's state and a few adapter versions with room to spare
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at; ``detail`` says what is so or, when not ``ok``, what to do."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+def findings(settings: Settings) -> Iterator[Finding]:
+    """Look at everything; starts nothing and leaves nothing behind."""
+    running = held(DataDir(settings.data))
+    facts = detect(settings.data)
+    yield found("data folder", lambda: data_folder(settings.data))
+    yield found("disk", lambda: disk(facts))
+    yield found("memory and model", lambda: plan_for(facts, settings).reasons[0])
+    yield found("Node and OpenClaw", lambda: describe(runtime(settings)))
+    for name, host, port, variable in ports(settings):
+        if running:
+            yield Finding(name, ok=True, detail=f"{port}, used by the running clawlama")
+        else:
+            yield found(name, partial(port_free, host, port, variable))
+
+
+def check(settings: Settings) -> None:
+    """Raise MachineError with every problem found; return when there is none."""
+    problems = [f"{finding.name}: {finding.detail}" for finding in findings(settings) if not finding.ok]
+    if problems:
+        raise MachineError("\n".join(problems))
+
+
+def runtime(settings: Settings) -> Runtime:
+    return find_runtime(settings.node_prefix, child_environment().get("PATH", ""))
+
+
+def describe(found: Runtime) -> str:
+    return f"Node {found.node_version}, OpenClaw {found.openclaw_version}"
+
+
+def plan_for(facts: HostFacts, settings: Settings) -> Plan:
+    return decide(facts, settings, model_facts(settings.model))
+
+
+def found(name: str, look: Callable[[], str]) -> Finding:
+    try:
+        return Finding(name, ok=True, detail=look())
+    except (ClawlamaError, SettingsError) as exc:
+        return Finding(name, ok=False, detail=str(exc))
+
+
+def data_folder(root: Path) -> str:
+    """Try it out: the owner may be right and the file system still read-only."""
+    there = next(place for place in (root, *root.absolute().parents) if place.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            return str(root)
+    except OSError as exc:
+        raise MachineError(
+            f"{root} is not writable ({exc.strerror}); make it writable for this user, "
+            "or choose another folder with CLAWLAMA_DATA"
+        ) from exc
+
+
+def disk(facts: HostFacts) -> str:
+    free = f"{facts.disk.free / GIB:.1f} GiB free"
+    if facts.disk.free < MIN_FREE:
+        raise MachineError(
+            f"{free} at {facts.disk.path}, {MIN_FREE / GIB:.0f} GiB are needed; "
+            "free some, or choose another folder with CLAWLAMA_DATA"
+        )
+    return free
+
+
+def ports(settings: Settings) -> list[tuple[str, str, int, str]]:
+    """Name, address to bind, port, and the variable that changes it."""
+    lan = "0.0.0.0" if settings.openclaw_bind == "lan" else "127.0.0.1"  # noqa: S104 - the user's choice
+    return [
+        ("OpenClaw's port", lan, settings.openclaw_port, "CLAWLAMA_OPENCLAW_PORT"),
+        ("API port", settings.api_host, settings.api_port, "CLAWLAMA_API_PORT"),
+    ]
+
+
+def port_free(host: str, port: int, variable: str) -> str:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as exc:
+            raise MachineError(
+                f"{host}:{port} cannot be used ({exc.strerror}); "
+                f"stop what listens there, or set {variable} to another port"
+            ) from exc
+    return f"{port} is free"
+
+
+def free_port() -> int:
+    """A port on loopback that nobody listens on right now."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+    return port

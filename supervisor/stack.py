@@ -1,0 +1,105 @@
+"""Which processes a plan needs, in start order: the engine, then OpenClaw's gateway."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from supervisor.adapters.store import AdapterVersion
+from supervisor.engines.engine import Version
+from supervisor.engines.llama import LlamaEngine, LlamaSetup
+from supervisor.gateway.command import FATAL_EXITS, START_TIMEOUT_S, OpenClaw, Tokens, gateway_command
+from supervisor.gateway.find import Runtime
+from supervisor.gateway.probe import gateway_started
+from supervisor.plan.plan import Plan
+from supervisor.render.render import GatewayConfig, Lean, ModelEntry, Telegram
+from supervisor.services.output import Output
+from supervisor.services.service import Service
+from supervisor.settings.datadir import DataDir
+from supervisor.settings.settings import Settings
+
+Outputs = Callable[[str], Output]  # where a service of this name prints
+
+
+@dataclass(frozen=True)
+class Urls:
+    """Where people and programs on this machine reach us."""
+
+    api: str
+    openclaw: str
+
+
+def urls(settings: Settings) -> Urls:
+    host = "127.0.0.1" if settings.api_host in {"0.0.0.0", "::"} else settings.api_host  # noqa: S104 - compared only
+    return Urls(
+        api=f"http://{f'[{host}]' if ':' in host else host}:{settings.api_port}",
+        openclaw=f"http://127.0.0.1:{settings.openclaw_port}",
+    )
+
+
+def llama_engine(
+    settings: Settings,
+    plan: Plan,
+    data: DataDir,
+    version: AdapterVersion | None,
+    outputs: Outputs,
+    environment: Mapping[str, str],
+) -> LlamaEngine:
+    setup = LlamaSetup(
+        base=plan.model.name,
+        adapter=settings.adapter,
+        gguf=plan.model.gguf,
+        context=plan.context,
+        parallel=plan.parallel,
+        threads=plan.threads,
+        run=data.run,
+        drain=settings.drain_timeout_s,
+        environment=environment,
+        owner=str(data.root),
+    )
+    serving = Version(version.manifest.version, version.gguf) if version else None
+    return LlamaEngine(setup, serving, outputs("engine"))
+
+
+def gateway_config(settings: Settings, plan: Plan, data: DataDir, plugin: Path) -> GatewayConfig:
+    reach = urls(settings)
+    model = ModelEntry(
+        id=settings.adapter,
+        name=f"{plan.model.name} + what you taught it",
+        context_window=plan.context,
+        max_tokens=plan.max_tokens,
+        alias="assistant",
+    )
+    return GatewayConfig(
+        port=settings.openclaw_port,
+        bind=settings.openclaw_bind,
+        provider_url=f"{reach.api}/v1",
+        api_url=reach.api,
+        adapter=settings.adapter,
+        models=(model,),
+        workspace=data.workspace,
+        plugin=plugin,
+        log_file=data.logs / "openclaw-own.log",
+        lean=Lean() if plan.lean else None,
+        telegram=Telegram(settings.telegram_allow_from) if settings.telegram_bot_token else None,
+        max_concurrent=settings.max_concurrent,
+        subagent_concurrent=settings.subagent_concurrent,
+    )
+
+
+def openclaw(
+    settings: Settings, data: DataDir, runtime: Runtime, tokens: Tokens, around: Mapping[str, str]
+) -> OpenClaw:
+    return OpenClaw(runtime, data.openclaw, data.workspace, tokens, around)
+
+
+def gateway_service(settings: Settings, data: DataDir, claw: OpenClaw, outputs: Outputs) -> Service:
+    return Service(
+        "openclaw",
+        lambda: gateway_command(claw),
+        gateway_started(urls(settings).openclaw),
+        outputs("openclaw"),
+        start_timeout=START_TIMEOUT_S,
+        grace=5.0,
+        fatal_exits=FATAL_EXITS,
+        owner=str(data.root),
+    )
