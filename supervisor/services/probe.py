@@ -33,5 +33,5 @@ def http_answers(
 async def _accepted(client: httpx.AsyncClient, url: str, accept: Callable[[httpx.Response], bool]) -> bool:
     try:
         return accept(await client.get(url))
-    except (httpx.TransportError, ValueError):
+    except (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError, httpx.DecodingError, ValueError):
         return False

@@ -130,39 +130,38 @@ def _environment(command: Command) -> Mapping[str, str]:
 async def _end(process: Process) -> None:
     """Return when nothing alive stems from the process, or SIGKILL has had its time."""
     began = anyio.current_time()
-    told: set[int] = set()
+    known: set[int] = set()
     pause = 0.005
-    while members := _alive(process):
+    # The second look is for what was forked during the first, by a parent that ended meanwhile.
+    while members := _alive(process, known) or _alive(process, known):
         waited = anyio.current_time() - began
         if waited > process.grace + KILL_PATIENCE:
             log.error("processes survive SIGKILL", pids=[member.pid for member in members])
             return
         if waited >= process.grace:
             _signal(process, members, signal.SIGKILL)
-        elif new := [member for member in members if member.pid not in told]:
+        elif new := [member for member in members if member.pid not in known]:
             _signal(process, new, signal.SIGTERM)
             _signal(process, new, signal.SIGCONT)  # a stopped process sees SIGTERM only then
-            told.update(member.pid for member in new)
+        known.update(member.pid for member in members)
         await anyio.sleep(pause)
         pause = min(pause * 1.5, 0.05)
     process.look()
 
 
-def _alive(process: Process) -> list[Proc]:
-    """What lives and stems from the process; buries the adopted dead on the way."""
+def _alive(process: Process, known: set[int]) -> list[Proc]:
+    """What lives and stems from the process; ``known`` did so before. Buries the adopted dead on the way."""
     bury_orphans()
     table = snapshot()
-    me = os.getpid()
-    roots = [
-        proc.pid
-        for proc in table.values()
-        if proc.session == process.pid or (proc.ppid == me and _carries_mark(proc, process))
-    ]
+    adopted = (proc for proc in table.values() if proc.ppid == os.getpid() and proc.pid not in LEADERS)
+    # Known ones need no mark: a dying process loses its environment before its ports.
+    roots = {proc.pid for proc in adopted if proc.pid in known or _carries_mark(proc, process)}
+    roots |= {proc.pid for proc in table.values() if proc.session == process.pid}
     return [table[pid] for pid in with_descendants(roots, table) if not table[pid].dead]
 
 
 def _carries_mark(proc: Proc, process: Process) -> bool:
-    return proc.pid not in LEADERS and environment_value(proc.pid, OWNER_VARIABLE) == process.mark
+    return environment_value(proc.pid, OWNER_VARIABLE) == process.mark
 
 
 def _signal(process: Process, members: list[Proc], number: signal.Signals) -> None:

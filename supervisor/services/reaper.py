@@ -89,13 +89,13 @@ def sweep(owner: str, within: float = 5.0) -> list[int]:
     """
     killed: set[int] = set()
     deadline = time.monotonic() + within
-    while leftovers := _leftovers(owner):
+    while leftovers := _leftovers(owner, killed):
         if time.monotonic() > deadline:
             log.error("processes survive SIGKILL", pids=sorted(leftovers))
             break
         killed |= {pid for pid in leftovers if kill(pid, signal.SIGKILL)}
-        bury_orphans()
         time.sleep(0.01)
+    bury_orphans()
     return sorted(killed)
 
 
@@ -108,10 +108,11 @@ def kill(pid: int, number: signal.Signals) -> bool:
     return True
 
 
-def _leftovers(owner: str) -> set[int]:
+def _leftovers(owner: str, killed: set[int]) -> set[int]:
+    """Alive and marked, below such a one, or not yet over its killing (the mark goes first, then the ports)."""
     table = {pid: proc for pid, proc in snapshot().items() if not proc.dead}
-    marked = [pid for pid in table if _owner_of(pid) == owner]
-    return with_descendants(marked, table) - ancestors(os.getpid(), table)
+    roots = [pid for pid in table if pid in killed or _owner_of(pid) == owner]
+    return with_descendants(roots, table) - ancestors(os.getpid(), table)
 
 
 def _owner_of(pid: int) -> str | None:

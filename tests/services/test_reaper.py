@@ -33,7 +33,8 @@ from supervisor.services.reaper import adopt_orphans, end_descendants
 
 async def main():
     adopt_orphans()
-    subprocess.Popen(["/bin/sh", "-c", "trap '' TERM; sleep 60 & env -i setsid sleep 60 & wait"], start_new_session=True)
+    tree = "trap '' TERM; sleep 60 & env -i setsid sleep 60 & wait"
+    subprocess.Popen(["/bin/sh", "-c", tree], start_new_session=True)
     daemon = "import os, time; os.fork() and os._exit(0); os.setsid(); os.fork() and os._exit(0); time.sleep(60)"
     subprocess.Popen([sys.executable, "-c", daemon], env={})
     while len(below()) < 4:
@@ -91,7 +92,7 @@ def test_burying_without_any_child_does_nothing() -> None:
 async def test_a_sweep_finds_what_a_killed_supervisor_left(tmp_path: Path) -> None:
     adopt_orphans()
     script = f"trap '' TERM; setsid sh -c 'echo $$ > {tmp_path}/far; sleep 60' & echo $$ > {tmp_path}/near; wait"
-    with subprocess.Popen([sys.executable, "-c", SUPERVISOR, "house-1", script]) as supervisor:
+    async with await anyio.open_process([sys.executable, "-c", SUPERVISOR, "house-1", script]) as supervisor:
         near, far = await pid_in(tmp_path / "near"), await pid_in(tmp_path / "far")
         supervisor.kill()
 
