@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils.logging import disable_progress_bar
 
 from supervisor.errors import DistillError
 
@@ -12,6 +13,7 @@ FLOAT32_BELOW = 1_000_000_000  # parameters; above, bfloat16 halves the memory a
 
 def load_base(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Frozen, in evaluation mode, on the CPU. Raises DistillError when the folder holds no usable model."""
+    disable_progress_bar()  # ours says more, and a log file is no terminal
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=precision(folder))
