@@ -20,8 +20,8 @@ from pydantic import ValidationError
 
 from supervisor.engines.door import Door
 from supervisor.engines.engine import Reply, Route, Score, Served, Version
+from supervisor.engines.llama_score import score_reply
 from supervisor.engines.llama_server import Endpoint, LlamaConfig
-from supervisor.engines.score import score_reply
 from supervisor.errors import EngineError, UnknownModel
 from supervisor.services.output import Output
 from supervisor.services.process import Command

@@ -65,7 +65,7 @@ async def forced(ask: Ask, context: list[int], wanted: int, extra: Mapping[str, 
 
 
 async def closing_token(ask: Ask, body: Mapping[str, Any], wanted: int, extra: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Look a closing token up among the most likely ones, at worst in the whole vocabulary, while another is sampled."""
+    """Look a closing token up among the likely ones, at worst in the whole vocabulary, while another is sampled."""
     vocabulary = int((await ask("/v1/models"))["data"][0]["meta"]["n_vocab"])
     other = next(token for token in body["prompt"][::-1] if token != wanted)
     for count in (min(100, vocabulary), vocabulary):
