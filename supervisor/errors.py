@@ -14,6 +14,7 @@ ClawlamaError
 ├── GatewayError        OpenClaw could not be asked, or could not answer
 ├── EngineError         an inference engine refused or broke
 │   └── UnknownModel    a request names a model that is not served
+├── RequestError        a request to the API cannot be served as it stands; names its HTTP status
 ├── JournalError        the journal cannot be opened, read or written
 │   └── NoSuchEntry     an id names nothing in the journal
 ├── AdapterError        an adapter version is missing, broken or of another base
@@ -81,6 +82,12 @@ class UnknownModel(EngineError):
     def __init__(self, model: str, known: tuple[str, ...]) -> None:
         super().__init__(f"model {model!r} is not served here; use one of: {', '.join(known)}")
         self.model = model
+
+
+class RequestError(ClawlamaError):
+    def __init__(self, status: int, problem: str) -> None:
+        super().__init__(problem)
+        self.status = status
 
 
 class JournalError(ClawlamaError):

@@ -137,8 +137,10 @@ class Journal:
 
     async def lesson(self, lesson_id: str) -> Lesson:
         """One lesson as it is now; NoSuchEntry when there is none."""
+        if lesson_id in self._live:
+            return self._live[lesson_id].lesson
         async with self._database.reading() as connection:
-            return self._now(await queue.get(connection, lesson_id))
+            return await queue.get(connection, lesson_id)
 
     async def lessons(
         self, limit: int, adapter: str | None = None, states: Collection[LessonState] | None = None

@@ -1,0 +1,38 @@
+"""What the API is made of: the objects it calls, and how the whole stack fares."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from supervisor.adapters.store import AdapterStore
+from supervisor.engines.engine import Engine
+from supervisor.journal.journal import Journal
+from supervisor.services.status import ServiceStatus
+
+Phase = Literal["starting", "ready", "learning", "degraded", "stopping"]
+
+
+@dataclass(frozen=True)
+class StackStatus:
+    """One moment of everything that runs; ``reason`` says why the phase is not ``ready``, else it is empty."""
+
+    phase: Phase
+    reason: str = ""
+    services: tuple[ServiceStatus, ...] = ()
+
+
+@dataclass(frozen=True)
+class ApiContext:
+    """Made by boot, handed to every route."""
+
+    engine: Engine
+    journal: Journal
+    adapters: AdapterStore
+    token: str
+    version: str  # of this package
+    status: Callable[[], StackStatus]
+    feedback_log_dir: Path
+    allowed_base_models: tuple[str, ...]
+    batch_size: int = 4  # feedback per gathered lesson
+    lesson_timeout_s: float = 3600.0  # how long a caller who waits for a lesson is kept waiting

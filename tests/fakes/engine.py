@@ -1,0 +1,53 @@
+"""An Engine in front of any HTTP backend: no process of its own, no door."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+
+from supervisor.engines.engine import Reply, Route, Score, Served, Version
+from supervisor.errors import EngineError, UnknownModel
+from supervisor.services.service import Service
+
+
+class FakeEngine:
+    kind = "fake"
+    service: Service | None = None
+
+    def __init__(self, url: str, served: Served) -> None:
+        self.url = url
+        self.served = served
+
+    @asynccontextmanager
+    async def forward(self, route: Route, body: Mapping[str, Any]) -> AsyncIterator[Reply]:
+        model = str(body["model"])
+        if model not in self.served.models:
+            raise UnknownModel(model, self.served.models)
+        version = None if model == self.served.base else self.served.version
+        async with httpx.AsyncClient(timeout=30, trust_env=False) as client:
+            request = client.build_request("POST", self.url + route, json=dict(body))
+            try:
+                response = await client.send(request, stream=True)
+            except httpx.TransportError as exc:
+                raise EngineError(f"the engine does not answer: {exc}") from exc
+            try:
+                yield Reply(model, version, response)
+            finally:
+                await response.aclose()
+
+    async def score(self, messages: Sequence[Mapping[str, Any]], reply: str | Sequence[int], *, model: str) -> Score:
+        if model not in self.served.models:
+            raise UnknownModel(model, self.served.models)
+        tokens = tuple(str(reply).split(" "))
+        logprobs = tuple(-0.5 for _ in tokens)
+        return Score(tokens, tuple(range(len(tokens))), logprobs, prompt_tokens=len(messages))
+
+    async def publish(self, version: Version | None) -> None:
+        self.served = Served(self.served.base, self.served.adapter, version.name if version else None)
+
+    async def rest(self) -> None:
+        return
+
+    async def wake(self) -> None:
+        return
