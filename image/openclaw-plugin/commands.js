@@ -39,8 +39,10 @@ function when(status, pending, size) {
 }
 
 function lessonLine(lesson) {
-  const parts = [lesson.version, lesson.status, lesson.feedback && `“${shortened([lesson.feedback].flat().join("; "))}”`];
-  return `• ${[lesson.lesson_id ?? lesson.id, ...parts].filter(Boolean).join(", ")}`;
+  const notes = lesson.feedback_count === 1 ? "1 note" : `${lesson.feedback_count} notes`;
+  if (lesson.state === "done") return `• learned from ${notes}: version ${lesson.version}`;
+  if (lesson.state === "running") return `• learning from ${notes}: ${Math.round(lesson.progress * 100)} %`;
+  return `• ${lesson.state}, ${notes}${lesson.error ? `: ${shortened(lesson.error)}` : ""}`;
 }
 
 function shortened(text) {

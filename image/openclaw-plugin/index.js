@@ -2,7 +2,7 @@
 import { definePluginEntry } from "openclaw/plugin-sdk/plugin-entry";
 import { noteFeedback, showLessons } from "./commands.js";
 import { LearningApi } from "./api.js";
-import { leanStream } from "./lean.js";
+import { leanStream, withoutCommands } from "./prompt.js";
 import { sharedReplies } from "./replies.js";
 
 const PROVIDER = "clawlama";
@@ -49,8 +49,13 @@ export default definePluginEntry({
 
     if (lean) {
       api.on("before_prompt_build", () => ({ systemPrompt: lean.systemPrompt, toolsAllow: lean.toolsAllow }));
-      api.registerProvider({ id: PROVIDER, label: "ClawLama", auth: [], wrapStreamFn: leanStream });
     }
+    api.registerProvider({
+      id: PROVIDER,
+      label: "ClawLama",
+      auth: [],
+      wrapStreamFn: lean ? leanStream : withoutCommands,
+    });
   },
 });
 

@@ -11,8 +11,8 @@ from supervisor.render.templates import fill
 LEAN_PROMPT = "You are a helpful assistant."
 """What a small model reads in lean mode instead of OpenClaw's 15,000 characters."""
 
-MIN_CONTEXT = 16
-"""OpenClaw's own lower bound is 1; this only refuses values that are surely a mistake."""
+MIN_CONTEXT = 4000
+"""OpenClaw ends every turn with an error below this many tokens; below 8000 it warns in its log."""
 
 
 @dataclass(frozen=True)
@@ -103,8 +103,13 @@ def _check(config: GatewayConfig) -> None:
     for model in config.models:
         if not model.id or model.id != model.id.strip():
             raise RenderError(f"model id {model.id!r} is empty or has spaces around it")
-        if model.context_window < MIN_CONTEXT or not 1 <= model.max_tokens <= model.context_window:
+        if model.context_window < MIN_CONTEXT:
             raise RenderError(
-                f"model {model.id}: max_tokens {model.max_tokens} and context_window {model.context_window} do not "
-                f"fit; the reply needs 1 to {max(model.context_window, MIN_CONTEXT)} tokens of the window"
+                f"model {model.id}: context of {model.context_window} tokens; OpenClaw needs {MIN_CONTEXT} or more: "
+                "raise CLAWLAMA_CONTEXT_WINDOW or choose a model with a longer context"
+            )
+        if not 1 <= model.max_tokens <= model.context_window:
+            raise RenderError(
+                f"model {model.id}: a reply of {model.max_tokens} tokens does not fit its context of "
+                f"{model.context_window}; set CLAWLAMA_MAX_TOKENS between 1 and that"
             )
