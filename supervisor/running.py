@@ -46,7 +46,7 @@ def held(data: DataDir) -> bool:
     try:
         with (data.run / "lock").open("r") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError, PermissionError):  # none, or none that this user may look at
         return False
     except BlockingIOError:
         return True

@@ -18,6 +18,7 @@ from supervisor.settings.settings import Settings
 
 PREFIX = "CLAWLAMA_"
 CONFIG_FILE = "clawlama.toml"
+NOT_SETTINGS = {"CLAWLAMA_OWNER"}  # the mark on processes that a supervisor started: a command may run inside one
 
 
 def load_settings(environ: Mapping[str, str] | None = None, **overrides: object) -> Settings:
@@ -26,14 +27,15 @@ def load_settings(environ: Mapping[str, str] | None = None, **overrides: object)
     Raises SettingsError, naming the variable, its value and what would be right.
     """
     env = dict(os.environ if environ is None else environ)
-    if unknown := sorted(name for name in env if name.startswith(PREFIX) and name not in known_names()):
+    known = known_names() | NOT_SETTINGS
+    if unknown := sorted(name for name in env if name.startswith(PREFIX) and name not in known):
         raise SettingsError(unknown_name(unknown[0]))
     values: dict[str, Any] = {}
     for field, info in Settings.model_fields.items():
         if (found := from_environment(info, env)) is not None:
             values[field] = found
     values |= {name: value for name, value in overrides.items() if value is not None}
-    data = Path(values.get("data", default_data(env)))
+    data = Path(values.get("data", default_data(env))).expanduser()
     values = {**from_file(data / CONFIG_FILE), **values, "data": data}
     if isinstance(ids := values.get("telegram_allow_from"), str):
         values["telegram_allow_from"] = tuple(part for part in ids.replace(" ", "").split(",") if part)
@@ -43,10 +45,10 @@ def load_settings(environ: Mapping[str, str] | None = None, **overrides: object)
         raise SettingsError(explain(exc)) from exc
 
 
-def default_data(env: Mapping[str, str]) -> Path:
+def default_data(env: Mapping[str, str], container: Path = Path("/data")) -> Path:
     """``/data`` in a container that has one, else the user's own data folder."""
-    if Path("/data").is_dir() and os.access("/data", os.W_OK):
-        return Path("/data")
+    if container.is_dir() and os.access(container, os.W_OK):
+        return container
     home = env.get("XDG_DATA_HOME") or str(Path(env.get("HOME") or Path.home()) / ".local" / "share")
     return Path(home) / "clawlama"
 
@@ -74,8 +76,9 @@ def _known() -> Iterator[str]:
 
 
 def unknown_name(name: str) -> str:
-    near = difflib.get_close_matches(name, known_names(), n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]}?" if near else "see the settings table in the README"
+    ours = {known.removeprefix(PREFIX) for known in known_names() if known.startswith(PREFIX)}
+    near = difflib.get_close_matches(name.removeprefix(PREFIX), sorted(ours), n=1)  # what all share says nothing
+    hint = f"did you mean {PREFIX}{near[0]}?" if near else "see the settings table in the README"
     return f"{name} is not a setting; {hint}"
 
 
@@ -97,6 +100,8 @@ def secret_from(name: str, path: Path) -> str:
         text = path.read_text().strip()
     except OSError as exc:
         raise SettingsError(f"{name}_FILE={path} cannot be read: {exc.strerror}") from exc
+    except UnicodeDecodeError as exc:
+        raise SettingsError(f"{name}_FILE={path} is not text; it should hold the secret and nothing else") from exc
     if not text:
         raise SettingsError(f"{name}_FILE={path} is empty")
     return text
@@ -106,10 +111,14 @@ def from_file(path: Path) -> dict[str, Any]:
     """Settings by their short names (``model = "tiny-chat"``); an unknown one is an error."""
     try:
         values = tomllib.loads(path.read_text())
-    except (FileNotFoundError, NotADirectoryError, PermissionError):
+    except (FileNotFoundError, NotADirectoryError):
         return {}
-    except tomllib.TOMLDecodeError as exc:
+    except OSError as exc:
+        raise SettingsError(f"{path} cannot be read: {exc.strerror}; make it readable for this user") from exc
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
         raise SettingsError(f"{path}: {exc}") from exc
+    if "data" in values:
+        raise SettingsError(f"{path}: 'data' cannot be set in the data folder itself; use CLAWLAMA_DATA")
     for name in values:
         if name not in Settings.model_fields:
             near = difflib.get_close_matches(name, Settings.model_fields, n=1)
