@@ -33,6 +33,7 @@ from supervisor.render.write import RenderedFile, write_files
 from supervisor.running import Running, forget_running, write_running
 from supervisor.services.output import LogFile, Output, terminal_sink
 from supervisor.services.reaper import adopt_orphans, end_descendants, sweep
+from supervisor.services.service import Service
 from supervisor.services.tree import Tree
 from supervisor.settings.datadir import DataDir
 from supervisor.settings.secrets import token
@@ -186,7 +187,8 @@ async def started_up(made: Made, tell: Tell) -> AsyncIterator[None]:
             )
             tell(f"API on {made.running.api_url}")
             async with anyio.create_task_group() as inner:
-                inner.start_soon(tell_states, tree, tell)
+                for service in tree.services:
+                    inner.start_soon(tell_ready, service, tell)
                 await inner.start(tree.run)
                 inner.start_soon(learning.run)
                 yield
@@ -237,15 +239,9 @@ def status(tree: Tree, learning: Learning) -> StackStatus:
     return StackStatus(phase=phase, reason=reason, services=services)
 
 
-async def tell_states(tree: Tree, tell: Tell) -> None:
-    """Say once per service that it is ready, while starting."""
-    told: set[str] = set()
-    while len(told) < len(tree.services):
-        for service in tree.status():
-            if service.state == "ready" and service.name not in told:
-                told.add(service.name)
-                tell(f"{service.name} ready after {service.ready_after or 0:.1f} s")
-        await anyio.sleep(0.1)
+async def tell_ready(service: Service, tell: Tell) -> None:
+    await service.wait_ready()
+    tell(f"{service.name} ready after {service.status().ready_after or 0:.1f} s")
 
 
 def usable(adapters: AdapterStore, adapter: str, base_digest: str) -> AdapterVersion | None:

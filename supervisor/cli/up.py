@@ -10,7 +10,7 @@ import typer
 from rich.panel import Panel
 from rich.table import Table
 
-from supervisor.boot import Booted, booted
+from supervisor.boot import Booted, booted, one_error
 from supervisor.cli.options import Data
 from supervisor.cli.show import errors
 from supervisor.gateway.client import control_ui_url
@@ -50,10 +50,11 @@ async def stay_up(settings: Settings) -> None:
 @asynccontextmanager
 async def until_signalled() -> AsyncIterator[None]:
     """Cancel the block at the first SIGINT or SIGTERM; further ones change nothing, the stop has its own deadline."""
-    async with anyio.create_task_group() as tg:
-        tg.start_soon(cancel_on_signal, tg.cancel_scope)
-        yield
-        tg.cancel_scope.cancel()
+    with one_error():
+        async with anyio.create_task_group() as tg:
+            await tg.start(cancel_on_signal, tg.cancel_scope)
+            yield
+            tg.cancel_scope.cancel()
 
 
 async def cancel_on_signal(

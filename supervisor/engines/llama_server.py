@@ -60,6 +60,7 @@ def serve(config: LlamaConfig) -> Any:  # noqa: ANN401 - xllamacpp has no types
     params.port = 0
     params.api_keys = [config.key]
     params.ui = False
+    params.verbosity = 2  # warnings and errors
     params.n_parallel = config.parallel
     params.n_ctx = config.context * config.parallel
     params.kv_unified = False

@@ -191,7 +191,7 @@ class Service:
         else:
             life.ready_at = anyio.current_time()
             self._ready_life = life.number
-            log.info("service ready", service=self.name, after=round(life.ready_at - life.began, 2))
+            log.debug("service ready", service=self.name, after=round(life.ready_at - life.began, 2))
             self._enter("ready")
 
     async def _heed(self, attention: anyio.CancelScope) -> None:

@@ -1,0 +1,5 @@
+"""``python -m supervisor`` is ``clawlama``."""
+
+from supervisor.cli.main import run
+
+run()
