@@ -1,0 +1,103 @@
+"""The real OpenClaw judges what we render, and leaves nothing behind."""
+
+import hashlib
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import anyio
+import psutil
+import pytest
+
+from supervisor.errors import RenderError
+from supervisor.gateway.find import Runtime
+from supervisor.gateway.leftovers import remove_lock_files
+from supervisor.gateway.probe import readiness
+from supervisor.gateway.validate import validate
+from supervisor.render.render import GatewayConfig, ModelEntry, Telegram
+from tests.gateway.world import MODEL, PLUGIN, TOKENS, config_for, gateway_world, openclaw_in, write_config
+
+pytestmark = [pytest.mark.anyio, pytest.mark.openclaw]
+
+
+def changed(config: GatewayConfig, name: str) -> GatewayConfig:
+    second = ModelEntry("tiny", "plain", context_window=40960, max_tokens=4096, alias="plain", reasoning=True)
+    return {
+        "lean": config,
+        "full": replace(config, lean=None),
+        "lan, two models": replace(config, bind="lan", models=(MODEL, second), more_origins=("http://nas:18789",)),
+        "telegram": replace(config, telegram=Telegram((777,))),
+        "telegram, pairing": replace(config, telegram=Telegram()),
+    }[name]
+
+
+@pytest.mark.parametrize("name", ["lean", "full", "lan, two models", "telegram", "telegram, pairing"])
+async def test_openclaw_accepts_what_we_render(runtime: Runtime, tmp_path: Path, name: str) -> None:
+    openclaw = openclaw_in(tmp_path, runtime, replace(TOKENS, telegram="123:abc"))
+    config = config_for(openclaw, model_url="http://127.0.0.1:1/v1", api_url="http://127.0.0.1:1")
+    write_config(openclaw, changed(config, name))
+
+    assert await validate(openclaw, plugin=PLUGIN, stamp=tmp_path / "stamp")
+
+
+async def test_openclaw_is_asked_once_for_the_same_config(runtime: Runtime, tmp_path: Path) -> None:
+    openclaw = openclaw_in(tmp_path, runtime)
+    config = config_for(openclaw, model_url="http://127.0.0.1:1/v1", api_url="http://127.0.0.1:1")
+    write_config(openclaw, config)
+    await validate(openclaw, plugin=PLUGIN, stamp=tmp_path / "stamp")
+
+    assert not await validate(openclaw, plugin=PLUGIN, stamp=tmp_path / "stamp")
+    write_config(openclaw, replace(config, max_concurrent=2))
+    assert await validate(openclaw, plugin=PLUGIN, stamp=tmp_path / "stamp")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [('{"gateway": {"bind": "0.0.0.0"}}', r"gateway\.bind"), ('{"tolls": {}}', "tolls"), ("{ torn", "parse failed")],
+)
+async def test_a_config_that_openclaw_refuses_is_named_key_by_key(
+    runtime: Runtime, tmp_path: Path, wrong: str, named: str
+) -> None:
+    openclaw = openclaw_in(tmp_path, runtime)
+    write_config(openclaw, config_for(openclaw, model_url="http://127.0.0.1:1/v1", api_url="http://127.0.0.1:1"))
+    openclaw.config.write_text(wrong)
+
+    with pytest.raises(RenderError, match=named):
+        await validate(openclaw, plugin=PLUGIN, stamp=tmp_path / "stamp")
+    assert not (tmp_path / "stamp").exists()
+
+
+async def test_a_stopped_gateway_leaves_no_process_and_no_file_outside_its_folder(
+    runtime: Runtime, tmp_path: Path
+) -> None:
+    async with gateway_world(runtime, tmp_path) as world:
+        report = await readiness(world.url)
+        pid = world.service.status().pid
+        assert pid is not None
+        family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+
+    assert report.ready
+    assert not [process for process in family if process.is_running()]
+    assert remove_lock_files(world.openclaw)
+    assert not [path for path in Path("/tmp").glob("openclaw*/*") if names_one_of(world.openclaw.state, path)]
+
+
+async def test_a_gateway_that_was_killed_comes_back(runtime: Runtime, tmp_path: Path) -> None:
+    async with gateway_world(runtime, tmp_path) as world:
+        await world.say("What is tea?", "kept")
+        killed = world.service.status().pid
+        assert killed is not None
+        os.kill(killed, 9)
+
+        with anyio.fail_after(180):
+            while world.service.status().pid == killed:  # noqa: ASYNC110 - only the state tells
+                await anyio.sleep(0.1)
+            await world.service.wait_ready()
+            await world.say("And coffee?", "kept")
+
+    assert [m["content"] for m in world.model.asked[-1].messages][1::2] == ["What is tea?", "And coffee?"]
+
+
+def names_one_of(state: Path, lock: Path) -> bool:
+    """Whether this lock file belongs to a database below ``state``."""
+    return any(hashlib.sha256(str(path).encode()).hexdigest()[:8] in lock.name for path in state.rglob("*.sqlite"))
