@@ -47,7 +47,8 @@ async def serve(
     )
     with bound(host, port) as listener:
         async with anyio.create_task_group() as tg:
-            tg.start_soon(_run, server, listener)
+            life = anyio.CancelScope(shield=True)
+            tg.start_soon(_run, server, listener, life)
             try:
                 while not server.started:  # noqa: ASYNC110
                     await anyio.sleep(POLL)
@@ -55,7 +56,8 @@ async def serve(
                 await anyio.sleep_forever()
             finally:
                 server.should_exit = True
-                with anyio.move_on_after(STOP_WITHIN, shield=True):
+                life.deadline = anyio.current_time() + STOP_WITHIN
+                with anyio.CancelScope(shield=True):
                     await _cut_connections(server)
 
 
@@ -64,7 +66,7 @@ def bound(host: str, port: int) -> Iterator[socket.socket]:
     """A listening socket. Raises MachineError that names the address, what is wrong, and the remedy."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        listener = socket.create_server((host, port), family=family, backlog=2048)
+        listener = socket.create_server((host, port), family=family, backlog=2048, dualstack_ipv6=host == "::")
     except OSError as exc:
         problem = "is taken by another program" if exc.errno == errno.EADDRINUSE else f"cannot be used: {exc.strerror}"
         raise MachineError(
@@ -74,13 +76,12 @@ def bound(host: str, port: int) -> Iterator[socket.socket]:
         yield listener
 
 
-async def _run(server: Server, listener: socket.socket) -> None:
+async def _run(server: Server, listener: socket.socket, life: anyio.CancelScope) -> None:
     """Shielded: it ends through ``should_exit``, in order, and not in the middle of a request."""
-    with anyio.CancelScope(shield=True):
+    with life:
         await server.serve(sockets=[listener])
-        with anyio.move_on_after(1):
-            while server.server_state.tasks:  # noqa: ASYNC110 - requests that were cut write down what they have
-                await anyio.sleep(POLL)
+        while server.server_state.tasks:  # noqa: ASYNC110 - requests that were cut write down what they have
+            await anyio.sleep(POLL)
 
 
 async def _cut_connections(server: Server) -> None:

@@ -21,6 +21,7 @@ from tests.fakes.backend import Script, backend, says, streams
 from tests.fakes.engine import FakeEngine
 
 ADAPTER, TOKEN = "openclaw/assistant", "a-token-for-tests-only"
+SERVED = Served("tiny-chat", ADAPTER, "v0002")
 CHAT = "/v1/chat/completions"
 HELLO: dict[str, Any] = {"model": ADAPTER, "messages": [{"role": "user", "content": "Hello"}]}
 
@@ -32,6 +33,7 @@ class Stage:
     client: httpx.AsyncClient
     app: FastAPI
     context: ApiContext
+    engine: FakeEngine
     asked: list[dict[str, Any]]  # bodies that reached the backend
     url: str
 
@@ -69,11 +71,11 @@ async def in_process(folder: Path, script: Script | None = None, **other: Any) -
     """Requests go straight into the app: for answers, not for streams and clients that leave."""
     async with (
         backend(script or streams(says("Hi", " there"))) as behind,
-        context_for(folder, FakeEngine(behind.url, Served("tiny-chat", ADAPTER, "v0002")), **other) as context,
+        context_for(folder, engine := FakeEngine(behind.url, SERVED), **other) as context,
     ):
         app = create_app(context)
         async with app.router.lifespan_context(app), client_of("http://api", httpx.ASGITransport(app)) as client:
-            yield Stage(client, app, context, behind.asked, "http://api")
+            yield Stage(client, app, context, engine, behind.asked, "http://api")
 
 
 @asynccontextmanager
@@ -81,14 +83,14 @@ async def over_http(folder: Path, script: Script | None = None, **other: Any) ->
     """Requests go over a socket to the real server."""
     async with (
         backend(script or streams(says("Hi", " there"))) as behind,
-        context_for(folder, FakeEngine(behind.url, Served("tiny-chat", ADAPTER, "v0002")), **other) as context,
+        context_for(folder, engine := FakeEngine(behind.url, SERVED), **other) as context,
         anyio.create_task_group() as tg,
     ):
         app = create_app(context)
         port = await tg.start(lambda *, task_status: serve(app, host="127.0.0.1", port=0, task_status=task_status))
         url = f"http://127.0.0.1:{port}"
         async with client_of(url) as client:
-            yield Stage(client, app, context, behind.asked, url)
+            yield Stage(client, app, context, engine, behind.asked, url)
         tg.cancel_scope.cancel()
 
 

@@ -257,7 +257,7 @@ async def test_a_compressed_answer_is_readable(tmp_path: Path) -> None:
 
 async def test_a_backend_that_is_down_is_a_503_that_says_when_to_come_back(tmp_path: Path) -> None:
     async with over_http(tmp_path) as stage:
-        stage.context.engine.url = "http://127.0.0.1:9"  # type: ignore[attr-defined]
+        stage.engine.url = "http://127.0.0.1:9"
         reply = await stage.client.post(CHAT, json=STREAM)
 
     assert reply.status_code == 503

@@ -18,6 +18,7 @@ class FakeEngine:
     def __init__(self, url: str, served: Served) -> None:
         self.url = url
         self.served = served
+        self.scores = True  # whether it can score
 
     @asynccontextmanager
     async def forward(self, route: Route, body: Mapping[str, Any]) -> AsyncIterator[Reply]:
@@ -39,6 +40,8 @@ class FakeEngine:
     async def score(self, messages: Sequence[Mapping[str, Any]], reply: str | Sequence[int], *, model: str) -> Score:
         if model not in self.served.models:
             raise UnknownModel(model, self.served.models)
+        if not self.scores:
+            raise EngineError("the engine is being restarted")
         tokens = tuple(str(reply).split(" "))
         logprobs = tuple(-0.5 for _ in tokens)
         return Score(tokens, tuple(range(len(tokens))), logprobs, prompt_tokens=len(messages))
