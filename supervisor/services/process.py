@@ -54,10 +54,18 @@ class Process:
 
     def look(self) -> None:
         """Note the exit status if there is one, and leave it for whoever collects it."""
-        result = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        if result is not None and self.returncode is None:
+        if self.returncode is not None:
+            return
+        try:
+            result = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            log.error("somebody else collected the exit status of our child", pid=self.pid)  # noqa: TRY400
+            self.returncode = 255
+        else:
+            if result is None:
+                return
             self.returncode = result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
-            self._exited.set()
+        self._exited.set()
 
 
 @asynccontextmanager

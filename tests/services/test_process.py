@@ -173,6 +173,15 @@ async def test_a_child_gets_the_environment_of_its_command_and_the_mark_of_its_o
     assert process.mark.startswith("us#")
 
 
+async def test_a_stolen_exit_status_is_no_reason_to_wait_for_ever() -> None:
+    with anyio.fail_after(20):
+        async with running(sh("exit 3")) as process:
+            os.waitpid(process.pid, 0)  # noqa: ASYNC222 - the theft
+            code = await process.wait()
+
+    assert code == 255
+
+
 async def test_many_processes_at_once_keep_their_exit_codes_apart() -> None:
     codes: dict[int, int] = {}
 

@@ -1,5 +1,6 @@
 import os
 import signal
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -7,12 +8,39 @@ import anyio
 import pytest
 
 from supervisor.errors import CrashLoop
+from supervisor.services.proc import environment_value, snapshot
 from supervisor.services.restart import RestartPolicy
 from supervisor.services.service import Service
 from supervisor.services.tree import Tree
 from tests.services.children import alive, appears, kept, listed, never, pid_in, service, until
 
 pytestmark = pytest.mark.anyio
+
+# A whole supervisor in small: two services, one of them with a daemon, and signals as the button to stop.
+SUPERVISOR = """
+import signal, sys, anyio
+from pathlib import Path
+from tests.services.children import appears, service
+from supervisor.services.tree import Tree
+
+folder = Path(sys.argv[1])
+
+def one(name):
+    script = f"setsid sleep 60 & echo $$ > {folder}/{name}.pid; touch {folder}/{name}.up; sleep 60; wait"
+    made = service(name, script, appears(folder / f"{name}.up"))
+    made.owner = str(folder)
+    return made
+
+async def main():
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        (folder / "begun").touch()
+        async with anyio.create_task_group() as tg:
+            tg.start_soon(Tree([one("engine"), one("gateway")]).run)
+            async for _ in signals:
+                tg.cancel_scope.cancel()
+
+anyio.run(main)
+"""
 
 NAMES = ("engine", "api", "gateway")
 
@@ -160,6 +188,23 @@ async def test_cancelling_at_any_moment_of_the_start_leaves_nothing(tmp_path: Pa
     started = {int(path.read_text() or 0) for path in tmp_path.glob("*.pid")} | set(seen)
     assert not any(listed(pid) for pid in started)
     assert not any(alive(status.pid) for status in tree.status() if status.pid is not None)
+
+
+@pytest.mark.parametrize("moment", ["begun", "engine.pid", "gateway.pid"])
+@pytest.mark.parametrize("signals", [[signal.SIGTERM], [signal.SIGINT, signal.SIGTERM, signal.SIGINT]])
+async def test_a_signal_at_any_moment_leaves_no_process(
+    tmp_path: Path, moment: str, signals: list[signal.Signals]
+) -> None:
+    code = [sys.executable, "-W", "error", "-c", SUPERVISOR, str(tmp_path)]
+    with anyio.fail_after(30):
+        async with await anyio.open_process(code) as supervisor:
+            await until((tmp_path / moment).exists)
+            for number in signals:
+                supervisor.send_signal(number)
+            assert await supervisor.wait() == 0
+
+    left = [pid for pid in snapshot() if (environment_value(pid, "CLAWLAMA_OWNER") or "").startswith(f"{tmp_path}#")]
+    assert left == []
 
 
 async def test_a_tree_without_services_waits_to_be_cancelled() -> None:
