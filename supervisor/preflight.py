@@ -11,6 +11,7 @@ from supervisor.errors import ClawlamaError, MachineError, SettingsError
 from supervisor.gateway.find import Runtime, find_runtime
 from supervisor.host.detect import detect
 from supervisor.host.facts import HostFacts
+from supervisor.host.limits import nearest
 from supervisor.plan.decide import GIB, decide
 from supervisor.plan.models import model_facts
 from supervisor.plan.plan import Plan
@@ -74,9 +75,8 @@ def found(name: str, look: Callable[[], str]) -> Finding:
 
 def data_folder(root: Path) -> str:
     """Try it out: the owner may be right and the file system still read-only."""
-    there = next(place for place in (root, *root.absolute().parents) if place.exists())
     try:
-        with tempfile.TemporaryFile(dir=there):
+        with tempfile.TemporaryFile(dir=nearest(root)):
             return str(root)
     except OSError as exc:
         raise MachineError(

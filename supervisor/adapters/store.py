@@ -17,8 +17,9 @@ from pydantic import ValidationError
 from supervisor.adapters.manifest import FileRecord, Manifest
 from supervisor.errors import AdapterError
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
-VERSION = re.compile(r"v\d{4,}")
+PART = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
+NAME = re.compile(rf"{PART}(/{PART}){{0,9}}")
+VERSION = re.compile(r"v[0-9]{4,9}")
 STAGING = ".staging"
 LINK = "current"
 
@@ -44,11 +45,11 @@ class AdapterStore:
     def names(self, prefix: str = "") -> list[str]:
         """Adapters with at least one whole version whose name starts with ``prefix``."""
         found = {str(path.parent.parent.relative_to(self.root)) for path in self.root.glob("**/v*/manifest.json")}
-        return sorted(name for name in found if name.startswith(prefix) and STAGING not in name)
+        return sorted(name for name in found if name.startswith(prefix) and STAGING not in name.split("/"))
 
     def versions(self, adapter: str) -> list[AdapterVersion]:
         """Whole versions of one adapter, oldest first. AdapterError names one whose manifest does not parse."""
-        return sorted(self._whole(adapter), key=lambda version: version.manifest.version)
+        return sorted(self._whole(adapter), key=lambda version: number(version.folder.name))
 
     def version(self, adapter: str, version: str) -> AdapterVersion:
         """One version; AdapterError when it is missing or its manifest does not parse."""
@@ -77,7 +78,9 @@ class AdapterStore:
         home = self.home(adapter)
         link = home / LINK
         if version is None:
-            link.unlink(missing_ok=True)
+            if not link.is_symlink():
+                return
+            link.unlink()
         else:
             self.version(adapter, version)
             fresh = home / f".{LINK}"
@@ -87,9 +90,8 @@ class AdapterStore:
         sync_folder(home)
 
     def next_version(self, adapter: str) -> str:
-        """The first number never used, so that a rejected version's name is not given again."""
-        home = self.home(adapter)
-        taken = [int(path.name[1:]) for path in home.glob("v*") if VERSION.fullmatch(path.name)]
+        """One above the highest there is, serving or not: a version that was never promoted keeps its number."""
+        taken = [number(path.name) for path in self.home(adapter).glob("v*") if VERSION.fullmatch(path.name)]
         return f"v{max(taken, default=0) + 1:04d}"
 
     def stage(self, adapter: str, version: str) -> Path:
@@ -115,28 +117,31 @@ class AdapterStore:
         sync_file(sealed)
         sync_folder(staged)
         staged.rename(folder)
-        sync_folder(home)
+        for place in (home, *home.parents):  # a new adapter's folders are new entries themselves
+            sync_folder(place)
+            if place == self.root:
+                break
         return AdapterVersion(manifest, folder)
 
     def delete(self, adapter: str) -> bool:
-        """Drop an adapter with all its versions; False when there was none."""
+        """Drop an adapter's versions, but not adapters whose names go on from its own; False when there was none."""
         home = self.home(adapter)
-        if not any(home.glob("v*")):
+        versions = [path for path in home.glob("v*") if VERSION.fullmatch(path.name)]
+        if not versions:
             return False
         self.promote(adapter, None)
-        doomed = self.root / STAGING / f"deleted-{home.name}"
-        shutil.rmtree(doomed, ignore_errors=True)
-        doomed.parent.mkdir(parents=True, exist_ok=True)
-        home.rename(doomed)
-        shutil.rmtree(doomed)
+        for path in versions:  # moved away in one step each, so that none is seen half deleted
+            path.rename(self.stage(adapter, path.name) / path.name)
+        sync_folder(home)
+        shutil.rmtree(home / STAGING)
         return True
 
     def home(self, adapter: str) -> Path:
         """The folder of one adapter; AdapterError for a name that could leave the root."""
-        if not NAME.fullmatch(adapter) or any(VERSION.fullmatch(part) for part in adapter.split("/")):
+        if not NAME.fullmatch(adapter) or any(VERSION.fullmatch(part) or part == LINK for part in adapter.split("/")):
             raise AdapterError(
-                f"adapter name {adapter!r} is not usable: letters, digits, '.', '_' and '-', "
-                "parts split by '/', no part like v0001"
+                f"adapter name {adapter!r} is not usable: up to 10 parts split by '/', each of up to 100 letters, "
+                f"digits, '.', '_' and '-', none like v0001 or {LINK!r}"
             )
         return self.root / adapter
 
@@ -144,6 +149,10 @@ class AdapterStore:
         for path in self.home(adapter).glob("v*/manifest.json"):
             if VERSION.fullmatch(path.parent.name):
                 yield self.version(adapter, path.parent.name)
+
+
+def number(version: str) -> int:
+    return int(version[1:])
 
 
 def file_records(folder: Path) -> dict[str, FileRecord]:

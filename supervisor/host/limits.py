@@ -44,21 +44,41 @@ def memory(cgroup: Path = CGROUP) -> tuple[int, int]:
 
 
 def memory_limit(cgroup: Path) -> tuple[int | None, int]:
-    for limit_file, used_file in (
-        (cgroup / "memory.max", cgroup / "memory.current"),
-        (cgroup / "memory" / "memory.limit_in_bytes", cgroup / "memory" / "memory.usage_in_bytes"),
+    """The limit and what of it is used for good, in bytes."""
+    for folder, limit_name, used_name, idle_name in (
+        (cgroup, "memory.max", "memory.current", "inactive_file"),
+        (cgroup / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
     ):
-        limit = read(limit_file)
+        limit = read(folder / limit_name)
         if limit is not None and limit != "max":
-            return int(limit), int(read(used_file) or 0)
+            used = int(read(folder / used_name) or 0)
+            return int(limit), max(0, used - idle_cache(folder / "memory.stat", idle_name))
     return None, 0
+
+
+def idle_cache(stat: Path, name: str) -> int:
+    """Bytes of cached files that the kernel drops first: a model that was read counts as used, but hinders nobody."""
+    counts = dict(line.split() for line in (read(stat) or "").splitlines())
+    return int(counts.get(name, 0))
 
 
 def disk(path: Path) -> Disk:
     """Space where ``path`` is, or will be once it is created."""
-    there = next(place for place in (path, *path.absolute().parents) if place.exists())
-    usage = shutil.disk_usage(there)
+    usage = shutil.disk_usage(nearest(path))
     return Disk(path=path, total=usage.total, free=usage.free)
+
+
+def nearest(path: Path) -> Path:
+    """The path itself, or the nearest folder above it that is there and that we may look at."""
+    return next(place for place in (path, *path.absolute().parents) if visible(place))
+
+
+def visible(path: Path) -> bool:
+    try:
+        path.stat()
+    except OSError:
+        return False
+    return True
 
 
 def read(path: Path) -> str | None:

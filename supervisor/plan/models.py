@@ -1,6 +1,5 @@
 """The base model: where its files are and what they say about it."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +18,7 @@ class _Config(BaseModel):
     max_position_embeddings: int
     num_hidden_layers: int
     num_attention_heads: int
-    num_key_value_heads: int
+    num_key_value_heads: int | None = None
     hidden_size: int
     head_dim: int | None = None
 
@@ -49,12 +48,13 @@ def model_facts(model: str) -> BaseModelFacts:
     ggufs = sorted(folder.glob("*.gguf"))
     if len(ggufs) != 1:
         raise SettingsError(f"model folder {folder} holds {len(ggufs)} .gguf files; it needs exactly one to serve")
-    for needed in ("model.safetensors", "tokenizer.json"):
-        if not (folder / needed).exists():
+    for needed in ("*.safetensors", "tokenizer.json"):
+        if not any(folder.glob(needed)):
             raise SettingsError(
                 f"model folder {folder} has no {needed}; lessons need the Hugging Face files beside the GGUF"
             )
     config = read_config(folder / "config.json")
+    kv_heads = config.num_key_value_heads or config.num_attention_heads
     head_dim = config.head_dim or config.hidden_size // config.num_attention_heads
     return BaseModelFacts(
         name=folder.resolve().name,
@@ -62,7 +62,7 @@ def model_facts(model: str) -> BaseModelFacts:
         gguf=ggufs[0],
         weights=ggufs[0].stat().st_size,
         max_context=config.max_position_embeddings,
-        kv_per_token=2 * 2 * config.num_hidden_layers * config.num_key_value_heads * head_dim,
+        kv_per_token=2 * 2 * config.num_hidden_layers * kv_heads * head_dim,
     )
 
 
@@ -78,5 +78,8 @@ def read_config(path: Path) -> _Config:
         return _Config.model_validate_json(path.read_text())
     except FileNotFoundError as exc:
         raise SettingsError(f"{path} is missing; a model folder holds Hugging Face's config.json") from exc
-    except (ValidationError, json.JSONDecodeError) as exc:
-        raise SettingsError(f"{path} is not a usable model configuration: {exc}") from exc
+    except (OSError, UnicodeDecodeError) as exc:
+        raise SettingsError(f"{path} cannot be read: {exc}") from exc
+    except ValidationError as exc:
+        problems = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}".lstrip(": ") for one in exc.errors())
+        raise SettingsError(f"{path} is not a usable model configuration: {problems}") from exc
