@@ -166,7 +166,7 @@ async def started_up(made: Made, tell: Tell) -> AsyncIterator[None]:
     """Journal, API, engine, OpenClaw and the learning loop, started in this order and stopped in reverse."""
     settings, data, plan = made.settings, made.data, made.plan
     await write_gateway_files(made, tell)
-    async with open_journal(f"sqlite:///{data.journal}") as journal:
+    async with made.engine, open_journal(f"sqlite:///{data.journal}") as journal:
         learning = Learning(teaching(made, journal), timedelta(seconds=settings.feedback_patience_s))
         tree = Tree([made.engine.service, gateway_service(settings, data, made.claw, made.outputs)])
         context = ApiContext(

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import anyio
 import httpx
@@ -58,6 +58,8 @@ class _Trial:
 
 
 class LlamaEngine:
+    """Use it inside ``async with``: that closes its connections. Its process runs in the service tree."""
+
     kind = "llama"
 
     def __init__(self, setup: LlamaSetup, version: Version | None, output: Output) -> None:
@@ -76,6 +78,12 @@ class LlamaEngine:
             grace=2.0,
             owner=setup.owner,
         )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        await self._client.aclose()
 
     @property
     def served(self) -> Served:

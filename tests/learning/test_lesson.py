@@ -1,0 +1,266 @@
+"""Lessons with everything real but small: trainer process, llama.cpp, journal, adapters on disk."""
+
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from supervisor.adapters.store import AdapterStore, file_record
+from supervisor.distill.job import DistillJob, DistillResult, Progress
+from supervisor.distill.lesson import run_lesson
+from supervisor.engines.engine import Score, Version
+from supervisor.engines.llama import LlamaEngine, LlamaSetup
+from supervisor.errors import DistillFailed
+from supervisor.executors.executor import OnProgress
+from supervisor.executors.local import LocalExecutor
+from supervisor.host.detect import detect
+from supervisor.journal.journal import Journal, open_journal
+from supervisor.journal.records import Lesson, NewFeedback
+from supervisor.learning.gate import Limits
+from supervisor.learning.lesson import MAX_ATTEMPTS, Teaching, teach
+from supervisor.learning.loop import Learning
+from supervisor.learning.queue import JobBuilder
+from supervisor.plan.decide import decide
+from supervisor.plan.models import model_facts
+from supervisor.services.output import Output
+from supervisor.services.tree import Tree
+from supervisor.settings.settings import Settings
+from tests.distill.lessons import chat_model
+
+ADAPTER = "openclaw/assistant"
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return chat_model(tmp_path_factory.mktemp("base"))
+
+
+@asynccontextmanager
+async def classroom(base: Path, data: Path) -> AsyncIterator[Teaching]:
+    """A running engine and an open journal, joined as boot joins them."""
+    model = model_facts(str(base))
+    plan = decide(detect(data), Settings(data=data, threads=1, parallel=1), model)
+    adapters = AdapterStore(data / "adapters")
+    (data / "run").mkdir(parents=True)
+    around = dict(os.environ)
+    setup = LlamaSetup(model.name, ADAPTER, model.gguf, 512, 1, 1, data / "run", 5.0, around, str(data))
+    engine = LlamaEngine(setup, None, Output("engine"))
+    with anyio.fail_after(120):
+        async with (
+            engine,
+            open_journal(f"sqlite:///{data}/journal.db") as journal,
+            anyio.create_task_group() as tg,
+        ):
+            await tg.start(Tree([engine.service]).run)
+            yield Teaching(
+                journal=journal,
+                adapters=adapters,
+                engine=engine,
+                executor=Here(),
+                builder=JobBuilder(journal, adapters, plan),
+                plan=plan,
+                base_digest=file_record(model.gguf).sha256,
+                code_version="test",
+                timeout=60.0,
+            )
+            tg.cancel_scope.cancel()
+
+
+async def queued(journal: Journal, text: str = "no emojis", **orchestration: Any) -> Lesson:
+    said = NewFeedback(adapter=ADAPTER, text=text, prompt="how are you?", response="Hello there! 😊🎉")
+    await journal.add_feedback([said], training={}, orchestration=orchestration, gather=False, batch_size=4)
+    lesson = await journal.claim_lesson(patience=timedelta(0))
+    assert lesson is not None
+    return lesson
+
+
+class Here:
+    """Trains in this process: the trainer's imports, seconds each time, are paid once for all tests."""
+
+    async def run(self, job: DistillJob, on_progress: OnProgress) -> DistillResult:
+        await on_progress(Progress(fraction=0.5, step="training"))
+        return await anyio.to_thread.run_sync(run_lesson, job, lambda _fraction, _step: None)
+
+
+@dataclass
+class Broken:
+    """An executor whose trainer does not survive."""
+
+    calls: int = 0
+
+    async def run(self, job: DistillJob, on_progress: OnProgress) -> DistillResult:
+        self.calls += 1
+        raise DistillFailed(job.id, "the trainer was ended by signal 9")
+
+
+@dataclass
+class Deaf:
+    """An engine that says yes to every new version and goes on serving what it has."""
+
+    real: LlamaEngine
+    asked: list[str | None]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.real, name)
+
+    async def publish(self, version: Version | None) -> None:
+        self.asked.append(version.name if version else None)
+
+    async def score(self, messages: Sequence[Mapping[str, Any]], reply: str | Sequence[int], *, model: str) -> Score:
+        return await self.real.score(messages, reply, model=model)
+
+
+async def test_a_lesson_ends_with_its_version_served_and_proved(base: Path, tmp_path: Path) -> None:
+    async with classroom(base, tmp_path) as room:
+        trainer = LocalExecutor(tmp_path / "lessons", dict(os.environ), Output("lesson"), str(tmp_path))
+
+        lesson = await teach(replace(room, executor=trainer), await queued(room.journal))
+
+        assert (lesson.state, lesson.version, lesson.error) == ("done", "v0001", None)
+        assert room.engine.served.version == "v0001"
+        current = room.adapters.current(ADAPTER)
+        assert current is not None
+        assert current.manifest.lesson_id == lesson.id
+        assert lesson.metrics["proof_apart"] < lesson.metrics["proof_moved"] / 2
+        assert {"distill", "save", "publish", "logprobs", "total"} <= lesson.timing_ms.keys()
+        assert not list((tmp_path / "lessons").iterdir())
+
+
+async def test_the_manifest_names_every_file_with_its_checksum(base: Path, tmp_path: Path) -> None:
+    async with classroom(base, tmp_path) as room:
+        await teach(room, await queued(room.journal))
+
+        current = room.adapters.current(ADAPTER)
+        assert current is not None
+        on_disk = {path.name for path in current.folder.iterdir()} - {"manifest.json"}
+        assert current.manifest.files.keys() == on_disk
+        assert all(file_record(current.folder / name) == record for name, record in current.manifest.files.items())
+
+
+async def test_the_second_lesson_starts_from_the_first(base: Path, tmp_path: Path) -> None:
+    async with classroom(base, tmp_path) as room:
+        await teach(room, await queued(room.journal))
+        lesson = await teach(room, await queued(room.journal, "be brief"))
+
+        assert (lesson.version, lesson.parent) == ("v0002", "v0001")
+        assert [one.manifest.step for one in room.adapters.versions(ADAPTER)] == [8, 16]
+
+
+async def test_a_version_that_the_gate_turns_down_never_exists(base: Path, tmp_path: Path) -> None:
+    async with classroom(base, tmp_path) as room:
+        lesson = await teach(replace(room, limits=Limits(drift=-1e9)), await queued(room.journal))
+
+        assert lesson.state == "rejected"
+        assert "likelier" in str(lesson.error)
+        assert room.adapters.versions(ADAPTER) == []
+        assert room.engine.served.version is None
+
+
+async def test_a_dead_trainer_fails_the_lesson_and_nothing_else(base: Path, tmp_path: Path) -> None:
+    async with classroom(base, tmp_path) as room:
+        lesson = await teach(replace(room, executor=Broken()), await queued(room.journal))
+
+        assert (lesson.state, room.engine.served.version) == ("failed", None)
+        assert "signal 9" in str(lesson.error)
+        assert room.adapters.versions(ADAPTER) == []
+
+
+async def test_an_engine_that_ignores_the_adapter_is_found_out(base: Path, tmp_path: Path) -> None:
+    async with classroom(base, tmp_path) as room:
+        assert isinstance(room.engine, LlamaEngine)
+        deaf = Deaf(room.engine, [])
+
+        lesson = await teach(replace(room, engine=deaf), await queued(room.journal))
+
+        assert lesson.state == "failed"
+        assert "v0001 is not what is served" in str(lesson.error)
+        assert deaf.asked == ["v0001", None]  # and was told to go back
+        assert room.adapters.current(ADAPTER) is None
+
+
+async def test_a_version_committed_before_a_crash_is_served_without_training_again(base: Path, tmp_path: Path) -> None:
+    async with classroom(base, tmp_path) as room:
+        lesson = await queued(room.journal)
+        await teach(room, lesson)
+        room.adapters.promote(ADAPTER, None)  # as if we had died before the last step
+        broken = Broken()
+
+        again = await teach(replace(room, executor=broken), lesson)
+
+        assert (again.state, again.version, broken.calls) == ("done", "v0001", 0)
+        current = room.adapters.current(ADAPTER)
+        assert current is not None
+        assert current.manifest.version == "v0001"
+
+
+async def test_a_lesson_that_brings_us_down_each_time_is_given_up(base: Path, tmp_path: Path) -> None:
+    async with classroom(base, tmp_path) as room:
+        lesson = await queued(room.journal)
+
+        ended = await teach(room, lesson.model_copy(update={"attempts": MAX_ATTEMPTS + 1}))
+
+        assert ended.state == "failed"
+        assert "interrupted" in str(ended.error)
+
+
+async def test_the_engine_rests_while_a_lesson_wants_its_memory(base: Path, tmp_path: Path) -> None:
+    async with classroom(base, tmp_path) as room:
+        seen: list[str] = []
+
+        @dataclass
+        class Watching:
+            async def run(self, job: DistillJob, on_progress: OnProgress) -> DistillResult:
+                assert room.engine.service is not None
+                seen.append(room.engine.service.status().state)
+                return await room.executor.run(job, on_progress)
+
+        lesson = await teach(replace(room, executor=Watching()), await queued(room.journal, sleep_before=True))
+
+        assert (lesson.state, seen) == ("done", ["paused"])
+        assert {"sleep", "wake"} <= lesson.timing_ms.keys()
+        assert room.engine.served.version == "v0001"
+
+
+async def test_the_engine_wakes_after_a_lesson_that_failed(base: Path, tmp_path: Path) -> None:
+    async with classroom(base, tmp_path) as room:
+        await teach(replace(room, executor=Broken()), await queued(room.journal, sleep_before=True))
+
+        assert room.engine.service is not None
+        assert room.engine.service.status().state == "ready"
+
+
+async def test_feedback_that_cannot_be_trained_on_fails_its_lesson_with_the_reason(base: Path, tmp_path: Path) -> None:
+    async with classroom(base, tmp_path) as room:
+        said = NewFeedback(adapter=ADAPTER, text="nicer", prompt="hi", response="Hello")
+        await room.journal.add_feedback(
+            [said], training={"teacher_top_k": 5}, orchestration={}, gather=False, batch_size=4
+        )
+        lesson = await room.journal.claim_lesson(patience=timedelta(0))
+        assert lesson is not None
+
+        ended = await teach(room, lesson)
+
+        assert ended.state == "failed"
+        assert "teacher_top_k=5" in str(ended.error)
+
+
+async def test_the_loop_teaches_what_is_queued_and_what_has_waited_long_enough(base: Path, tmp_path: Path) -> None:
+    async with classroom(base, tmp_path) as room, anyio.create_task_group() as tg:
+        said = NewFeedback(adapter=ADAPTER, text="no emojis", prompt="hi", response="Hello there! 😊")
+        gathering = await room.journal.add_feedback([said], training={}, orchestration={}, gather=True, batch_size=4)
+        async with room.journal.changes() as changes:
+            tg.start_soon(Learning(room, patience=timedelta(seconds=0.3)).run)
+            async for _ in changes:
+                if (await room.journal.lesson(gathering.id)).ended:
+                    break
+        tg.cancel_scope.cancel()
+
+        assert (await room.journal.lesson(gathering.id)).state == "done"
