@@ -1,34 +1,44 @@
-"""Brings an older journal up to date when it is opened, in one transaction; refuses one from the future."""
+"""Makes a journal's tables, or brings older ones up to date, when it is opened: in one transaction.
+
+The tables of a new journal are made as they are in ``tables``; a test holds that the migrations lead to the same. So
+Alembic, which costs 11 MB of memory, is loaded on the rare start that changes a schema and not on every one.
+"""
 
 from pathlib import Path
 
-from sqlalchemy import Connection, inspect, select
-from sqlalchemy.sql import column, table
+from sqlalchemy import Column, Connection, MetaData, String, Table, insert, inspect, select
 
 from supervisor.errors import JournalError
-from supervisor.journal.tables import HEAD
+from supervisor.journal.tables import HEAD, metadata
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
+alembic_version = Table(
+    "alembic_version", MetaData(), Column("version_num", String(32), primary_key=True, nullable=False)
+)
+
 
 def bring_up_to_date(connection: Connection) -> None:
-    """Run the revisions this journal lacks. Raises JournalError when it was written by a newer clawlama."""
+    """Raises JournalError when the journal was written by a newer clawlama."""
     revision = current_revision(connection)
-    if revision != HEAD:
-        _migrate(connection, revision)
+    if revision is None:
+        metadata.create_all(connection, checkfirst=False)
+        alembic_version.create(connection)
+        connection.execute(insert(alembic_version).values(version_num=HEAD))
+    elif revision != HEAD:
+        migrate(connection, revision)
 
 
 def current_revision(connection: Connection) -> str | None:
     """The revision the tables have; None for an empty database."""
-    if not inspect(connection).has_table("alembic_version"):
+    if not inspect(connection).has_table(alembic_version.name):
         return None
-    versions = table("alembic_version", column("version_num"))
-    return connection.execute(select(versions.c.version_num)).scalar_one_or_none()
+    return connection.execute(select(alembic_version.c.version_num)).scalar_one_or_none()
 
 
-def _migrate(connection: Connection, revision: str | None) -> None:
-    # Alembic costs 10 MB of memory: loaded on the rare start that changes the schema, not on every one.
-    from alembic.migration import MigrationContext  # noqa: PLC0415
+def migrate(connection: Connection, revision: str | None) -> None:
+    """Run the revisions after ``revision``; None: all of them."""
+    from alembic.migration import MigrationContext  # noqa: PLC0415 - see above
     from alembic.operations import Operations  # noqa: PLC0415
     from alembic.script import ScriptDirectory  # noqa: PLC0415
 
