@@ -55,6 +55,7 @@ def llama_engine(
         drain=settings.drain_timeout_s,
         environment=environment,
         owner=str(data.root),
+        sampling=plan.model.sampling,
     )
     serving = Version(version.manifest.version, version.gguf) if version else None
     return LlamaEngine(setup, serving, outputs("engine"))

@@ -28,7 +28,7 @@ def feedback(
 
 
 def last_completion(client: Client) -> str:
-    found = client.get("/v1/completions-log", limit=1)["completions"]
+    found = client.get("/v1/journal/completions", limit=1)["completions"]
     if not found:
         raise Refused("there is no reply yet to give feedback on; say something first: clawlama chat")
     return str(found[0]["id"])

@@ -23,6 +23,7 @@ from supervisor.engines.engine import Reply, Route, Score, Served, Version
 from supervisor.engines.llama_score import score_reply
 from supervisor.engines.llama_server import Endpoint, LlamaConfig
 from supervisor.errors import EngineError, UnknownModel
+from supervisor.plan.models import NO_WISHES, Sampling
 from supervisor.services.output import Output
 from supervisor.services.process import Command
 from supervisor.services.service import Service
@@ -46,6 +47,7 @@ class LlamaSetup:
     drain: float  # seconds that running replies get before a switch
     environment: Mapping[str, str]
     owner: str  # see services.reaper.sweep
+    sampling: Sampling = NO_WISHES
 
 
 @dataclass
@@ -175,6 +177,9 @@ class LlamaEngine:
             context=self._setup.context,
             parallel=self._setup.parallel,
             threads=self._setup.threads,
+            temperature=self._setup.sampling.temperature,
+            top_p=self._setup.sampling.top_p,
+            top_k=self._setup.sampling.top_k,
             key=self._key,
             endpoint=self._endpoint_file,
             parent=os.getpid(),

@@ -17,13 +17,16 @@ PR_SET_PDEATHSIG = 1
 
 
 class LlamaConfig(BaseModel, frozen=True, extra="forbid"):
-    """What the child serves. ``context`` is in tokens per request."""
+    """What the child serves. ``context`` is in tokens per request; sampling values that are None are llama.cpp's."""
 
     gguf: Path
     adapter: Path | None
     context: int
     parallel: int
     threads: int
+    temperature: float | None
+    top_p: float | None
+    top_k: int | None
     key: str
     endpoint: Path
     parent: int
@@ -71,6 +74,12 @@ def serve(config: LlamaConfig) -> Any:  # noqa: ANN401 - xllamacpp has no types
     params.fit_params = False
     params.use_jinja = True
     params.endpoint_slots = False
+    if config.temperature is not None:
+        params.sampling.temp = config.temperature
+    if config.top_p is not None:
+        params.sampling.top_p = config.top_p
+    if config.top_k is not None:
+        params.sampling.top_k = config.top_k
     if config.adapter is not None:
         params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(str(config.adapter), 1.0)]
     return xllamacpp.Server(params)

@@ -1,5 +1,6 @@
 """The base model: where its files are and what they say about it."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,22 @@ class _Config(BaseModel):
     head_dim: int | None = None
 
 
+class Sampling(BaseModel):
+    """How a reply is sampled when the request does not say: the model's own ``generation_config.json``.
+
+    None leaves a value to the engine.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+
+
+NO_WISHES = Sampling()
+
+
 @dataclass(frozen=True)
 class BaseModelFacts:
     """A base model on disk. Sizes in bytes."""
@@ -33,6 +50,7 @@ class BaseModelFacts:
     weights: int  # size of the GGUF
     max_context: int  # tokens
     kv_per_token: int  # bytes of key-value cache per token at f16
+    sampling: Sampling = NO_WISHES
 
 
 def model_facts(model: str) -> BaseModelFacts:
@@ -63,6 +81,7 @@ def model_facts(model: str) -> BaseModelFacts:
         weights=ggufs[0].stat().st_size,
         max_context=config.max_position_embeddings,
         kv_per_token=2 * 2 * config.num_hidden_layers * kv_heads * head_dim,
+        sampling=read_sampling(folder / "generation_config.json"),
     )
 
 
@@ -83,3 +102,14 @@ def read_config(path: Path) -> _Config:
     except ValidationError as exc:
         problems = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}".lstrip(": ") for one in exc.errors())
         raise SettingsError(f"{path} is not a usable model configuration: {problems}") from exc
+
+
+def read_sampling(path: Path) -> Sampling:
+    """``do_sample: false`` means greedy: temperature 0. A model without the file has no wishes."""
+    try:
+        values = json.loads(path.read_text())
+        return Sampling(temperature=0.0) if values.get("do_sample") is False else Sampling.model_validate(values)
+    except FileNotFoundError:
+        return NO_WISHES
+    except (ValueError, AttributeError) as exc:
+        raise SettingsError(f"{path} is not a usable generation configuration: {exc}") from exc
