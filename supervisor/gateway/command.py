@@ -54,23 +54,23 @@ class OpenClaw:
 
     @property
     def config(self) -> Path:
-        return self.folder / "openclaw.json"
+        return self.folder.absolute() / "openclaw.json"
 
     @property
     def state(self) -> Path:
-        return self.folder / "state"
+        return self.folder.absolute() / "state"
 
     @property
     def temporary(self) -> Path:
-        return self.folder / "tmp"
+        return self.folder.absolute() / "tmp"
 
     @property
     def cache(self) -> Path:
-        return self.folder / "cache"
+        return self.folder.absolute() / "cache"
 
     @property
     def home(self) -> Path:
-        return self.folder / "home"
+        return self.folder.absolute() / "home"
 
 
 def prepare_folders(openclaw: OpenClaw) -> None:

@@ -82,3 +82,9 @@ def test_a_place_that_cannot_hold_the_folders_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(MachineError, match=str(tmp_path / "openclaw")):
         prepare_folders(openclaw_in(tmp_path))
+
+
+def test_a_relative_folder_holds_for_openclaw_too_which_runs_elsewhere() -> None:
+    given = environment(openclaw_in(Path("data")))
+
+    assert given["OPENCLAW_CONFIG_PATH"] == str(Path("data/openclaw/openclaw.json").absolute())
