@@ -64,7 +64,7 @@ class FeedbackLog:
 
 def lesson_outcome(lesson: Lesson) -> dict[str, Any]:
     """What an ended lesson came to, for an answer and for its file alike."""
-    timings = {name: round(lesson.timing_ms.get(name, 0)) for name in TIMINGS}
+    timings = dict.fromkeys(TIMINGS, 0) | {name: round(value) for name, value in lesson.timing_ms.items()}
     if lesson.finished and "total" not in lesson.timing_ms:
         timings["total"] = round((lesson.finished - (lesson.started or lesson.created)).total_seconds() * 1000)
     return {

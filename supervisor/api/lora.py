@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import anyio
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 from starlette.responses import StreamingResponse
@@ -73,7 +74,7 @@ def lora_routes(context: ApiContext) -> APIRouter:
             return {"deleted": False}
         if adapter == context.engine.served.adapter:
             raise RequestError(409, f"adapter {adapter!r} is being served; start with another CLAWLAMA_ADAPTER first")
-        return {"deleted": adapters.delete(adapter)}
+        return {"deleted": await anyio.to_thread.run_sync(adapters.delete, adapter)}
 
     return router
 

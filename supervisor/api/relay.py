@@ -25,7 +25,7 @@ BARE = "base"  # X-Clawlama-Version of an answer without adapter
 DONE = b"[DONE]"
 NOT_PASSED_ON = {  # of the connection to the backend, of the server that we are ourselves, or for browsers elsewhere
     *("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer"),
-    *("transfer-encoding", "upgrade", "content-length", "content-encoding", "date", "server"),
+    *("transfer-encoding", "upgrade", "content-length", "content-encoding", "date", "server", "x-accel-buffering"),
 }
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()

@@ -16,7 +16,7 @@ from tests.journal.samples import taught as queued_lesson
 
 pytestmark = pytest.mark.anyio
 METRICS = {"total_loss": 0.5, "distill_loss": 0.4, "kl_reg": 0.1, "batch_size": 1}
-TIMINGS = {"sleep": 10.4, "distill": 900.0, "save": 5.0, "wake": 20.0, "total": 940.0}
+TIMINGS = {"sleep": 10.4, "distill": 900.0, "save": 5.0, "publish": 4.0, "wake": 20.0, "total": 940.0}
 DONE: LessonChanges = {"state": "done", "version": "v0003", "metrics": METRICS, "timing_ms": TIMINGS}
 
 
@@ -67,7 +67,8 @@ async def test_the_known_forms_of_feedback_are_answered_when_learned(tmp_path: P
     assert answer["lora_id"] == ADAPTER
     assert answer["distill_result"] == {"lora_id": ADAPTER, "metadata": METRICS}
     assert answer["vllm"] == {"slept": True, "woke": True}
-    assert answer["timing_ms"] == {"sleep": 10, "distill": 900, "save": 5, "wake": 20, "logprobs": 0, "total": 940}
+    known = {"sleep": 10, "distill": 900, "save": 5, "wake": 20, "logprobs": 0, "total": 940}
+    assert answer["timing_ms"] == known | {"publish": 4}
     assert answer["batch_size"] == count
     assert (answer["state"], answer["version"]) == ("done", "v0003")
 

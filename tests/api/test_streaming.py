@@ -1,4 +1,6 @@
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -278,3 +280,16 @@ async def test_a_client_in_no_hurry_gets_every_byte(tmp_path: Path) -> None:
 
     assert received == len(sent)
     assert len(kept.reply["content"]) == 50 * 2000 * 5
+
+
+async def test_a_broken_journal_keeps_no_reply_from_its_person_and_shows_in_health(tmp_path: Path) -> None:
+    async with over_http(tmp_path) as stage:
+        with closing(sqlite3.connect(tmp_path / "journal.db", isolation_level=None)) as raw:
+            raw.execute("DROP TABLE completions")
+            raw.execute("DROP TABLE lessons")
+        reply = await stage.client.post(CHAT, json=STREAM)
+        health = (await stage.client.get("/health")).json()
+
+    assert reply.content.endswith(b"data: [DONE]\n\n")
+    assert (health["status"], health["phase"]) == ("degraded", "degraded")
+    assert "journal" in health["worker"]["error"]
