@@ -1,0 +1,89 @@
+"""Small models with random weights, saved as transformers saves them."""
+
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, get_peft_model
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast, Qwen3Config
+from transformers import Qwen3ForCausalLM as Qwen3
+
+TEXTS = [
+    "Hello there, how are you? 😊",
+    "What is 12 + 7? It's 19.",
+    "naïve café, 東京 and \n\n  spaces",
+    "I don't know. 🎉🎉",
+]
+SHAPE = {
+    "vocab_size": 400,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 512,
+    "initializer_range": 0.12,  # wide, so that the best token is far from the second
+}
+
+
+def of_kind(kind: str, folder: Path) -> PreTrainedModel:
+    match kind:
+        case "qwen3":
+            return qwen3(folder)
+        case "qwen3-untied":
+            return qwen3(folder, tied=False)
+        case "llama":
+            return llama(folder)
+        case _:
+            return llama(folder, llama3_rope=True)
+
+
+def qwen3(folder: Path, *, tied: bool = True) -> PreTrainedModel:
+    return _saved(Qwen3(Qwen3Config(**SHAPE, head_dim=32, tie_word_embeddings=tied)), folder)
+
+
+def llama(folder: Path, *, llama3_rope: bool = False) -> PreTrainedModel:
+    rope: dict[str, object] = {"rope_type": "default", "rope_theta": 5000.0}
+    if llama3_rope:
+        rope |= {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+        rope["original_max_position_embeddings"] = 64
+    return _saved(LlamaForCausalLM(LlamaConfig(**SHAPE, rope_parameters=rope, tie_word_embeddings=False)), folder)
+
+
+def _saved(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
+    model.eval().save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
+    return model
+
+
+def tokenizer(splitter: pre_tokenizers.PreTokenizer | None = None) -> PreTrainedTokenizerFast:
+    bare = Tokenizer(models.BPE())
+    bare.pre_tokenizer = splitter or pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bare.decoder = decoders.ByteLevel()
+    special = [AddedToken("<|end|>", special=True, normalized=False)]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    bare.train_from_iterator(
+        TEXTS * 3, trainers.BpeTrainer(vocab_size=390, special_tokens=special, initial_alphabet=alphabet)
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=bare, eos_token="<|end|>")
+
+
+def random_adapter(model: PreTrainedModel, folder: Path, **options: object) -> PreTrainedModel:
+    """A LoRA on all linear layers whose B is not zero, saved to ``folder``; returns the adapted model."""
+    settings = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear"} | options
+    adapted = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **settings))
+    torch.manual_seed(3)
+    for name, weight in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.2)
+    adapted.save_pretrained(folder)
+    return adapted.eval()
+
+
+def greedy(model: PreTrainedModel, ids: list[int], count: int) -> list[int]:
+    with torch.inference_mode():
+        out = model.generate(
+            torch.tensor([ids]), max_new_tokens=count, do_sample=False, eos_token_id=None, pad_token_id=0
+        )
+    tokens: list[int] = out[0, len(ids) :].tolist()
+    return tokens
