@@ -1,8 +1,8 @@
 """Recorded messages -> messages fit to train on.
 
-OpenClaw writes things around a person's words that no lesson should teach: a time stamp before them, and a last user
-message with its own working context. Message parts become plain text, tool arguments become objects, as chat templates
-of Hugging Face models expect them.
+OpenClaw writes things around a person's words that no lesson should teach: a time stamp and a note on the sender before
+them, its own working context behind them or in a user message of its own. Message parts become plain text, tool
+arguments become objects, as chat templates of Hugging Face models expect them.
 """
 
 import json
@@ -12,34 +12,38 @@ from typing import Any
 
 from supervisor.errors import DistillError
 
-STAMP = re.compile(r"\A\s*\[[A-Z][a-z]{2} \d{4}-\d{2}-\d{2} \d{2}:\d{2}(?::\d{2})? [^\]\n]{1,40}\] ?")
-INTERNAL = "<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>"
+STAMP = r"\[[A-Z][a-z]{2} \d{4}-\d{2}-\d{2} \d{2}:\d{2}[^\]\n]{0,40}\] *"
+SENDER = r"[^\n]*⟦openclaw:ctx⟧\n```json\n.*?\n```\n*"
+BEFORE = re.compile(rf"\A\s*(?:{STAMP}|{SENDER})+", re.DOTALL)
+INTERNAL = re.compile(
+    r"\n*<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>.*?(?:<<<END_OPENCLAW_INTERNAL_CONTEXT>>>\n*|\Z)", re.DOTALL
+)
 
 Message = dict[str, Any]
 
 
 def clean_messages(messages: Sequence[Mapping[str, Any]]) -> tuple[Message, ...]:
-    """Raises DistillError for content that a text lesson cannot hold (an image), naming it."""
-    kept = [clean_message(message) for message in messages]
-    return tuple(message for message in kept if not is_internal(message))
+    """Messages that nobody wrote are dropped. Raises DistillError for what a text lesson cannot hold, naming it."""
+    pairs = [(message, clean_message(message)) for message in messages]
+    return tuple(cleaned for message, cleaned in pairs if not was_bookkeeping(message, cleaned))
 
 
 def clean_message(message: Mapping[str, Any]) -> Message:
-    content = plain_text(message.get("content"))
-    if message.get("role") == "user":
-        content = STAMP.sub("", content)
-    cleaned: Message = {"role": message["role"], "content": content}
-    if message.get("reasoning_content"):
-        cleaned["reasoning_content"] = message["reasoning_content"]
-    if calls := message.get("tool_calls"):
-        cleaned["tool_calls"] = [tool_call(call) for call in calls]
-    if message.get("tool_call_id"):
-        cleaned["tool_call_id"] = message["tool_call_id"]
-    return cleaned
+    """Raises DistillError for an image, for tool arguments that are no object, and for what is no chat message."""
+    try:
+        return _cleaned(message)
+    except (AttributeError, KeyError, TypeError) as exc:
+        raise DistillError(f"this is not a chat message: {str(message)[:200]} ({type(exc).__name__}: {exc})") from exc
 
 
-def is_internal(message: Message) -> bool:
-    return message["role"] == "user" and INTERNAL in message["content"]
+def as_written(text: str) -> str:
+    """What the person typed of a user message."""
+    return BEFORE.sub("", INTERNAL.sub("", text))
+
+
+def was_bookkeeping(message: Mapping[str, Any], cleaned: Message) -> bool:
+    """Whether nothing is left of a user message that was not empty."""
+    return cleaned["role"] == "user" and not cleaned["content"].strip() and bool(message.get("content"))
 
 
 def plain_text(content: str | Sequence[Mapping[str, Any]] | None) -> str:
@@ -54,5 +58,30 @@ def plain_text(content: str | Sequence[Mapping[str, Any]] | None) -> str:
 def tool_call(call: Mapping[str, Any]) -> Message:
     function = dict(call["function"])
     if isinstance(function.get("arguments"), str):
-        function["arguments"] = json.loads(function["arguments"] or "{}")
+        function["arguments"] = arguments(function["name"], function["arguments"])
     return {"type": "function", **{key: value for key, value in call.items() if key == "id"}, "function": function}
+
+
+def arguments(name: str, text: str) -> Mapping[str, Any]:
+    try:
+        values = json.loads(text or "{}")
+    except json.JSONDecodeError as exc:
+        raise DistillError(f"a call of tool {name!r} has arguments that are not JSON ({exc}): {text[:200]}") from exc
+    if not isinstance(values, dict):
+        raise DistillError(f"a call of tool {name!r} has arguments that are no JSON object: {text[:200]}")
+    return values
+
+
+def _cleaned(message: Mapping[str, Any]) -> Message:
+    content = plain_text(message.get("content"))
+    cleaned: Message = {
+        "role": message["role"],
+        "content": as_written(content) if message["role"] == "user" else content,
+    }
+    if message.get("reasoning_content"):
+        cleaned["reasoning_content"] = message["reasoning_content"]
+    if calls := message.get("tool_calls"):
+        cleaned["tool_calls"] = [tool_call(call) for call in calls]
+    if message.get("tool_call_id"):
+        cleaned["tool_call_id"] = message["tool_call_id"]
+    return cleaned

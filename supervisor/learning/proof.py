@@ -12,7 +12,7 @@ RESOLUTION = 0.01  # nats; an f16 adapter on llama.cpp was seen 0.003 away from 
 
 @dataclass(frozen=True)
 class Proof:
-    """Over the tokens that moved most, in nats: how far the lesson moved them, how far from there the served model is."""
+    """In nats, over the tokens that moved most: how far the lesson moved them, how far off the served model is."""
 
     moved: float
     apart: float
