@@ -1,6 +1,6 @@
 """Puts a reply together from what a backend sends, for the journal; the stream itself goes its way untouched."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -40,14 +40,14 @@ class Capture:
         self.finish_reason: str | None = None
 
     def take(self, part: Mapping[str, Any]) -> None:
-        """An event's data, or a whole answer."""
+        """An event's data, or a whole answer; what has not the known shape is passed over."""
         if "error" in part:
             self.finish_reason = "error"
         if isinstance(part.get("usage"), dict):
             self._usage = part["usage"]
         if isinstance(part.get("timings"), dict):
             self._timings = part["timings"]
-        for choice in part.get("choices") or ():
+        for choice in objects(part.get("choices")):
             if choice.get("index", 0) == 0:
                 self._take_choice(choice)
 
@@ -73,26 +73,30 @@ class Capture:
         )
 
     def _take_choice(self, choice: Mapping[str, Any]) -> None:
-        delta = choice.get("delta") or choice.get("message") or {}
-        if "text" in choice:
-            delta = {"content": choice["text"]}
+        delta = {"content": choice["text"]} if "text" in choice else choice.get("delta") or choice.get("message")
+        if isinstance(delta, dict):
+            self._take_delta(delta)
+        if isinstance(choice.get("finish_reason"), str):
+            self.finish_reason = choice["finish_reason"]
+
+    def _take_delta(self, delta: Mapping[str, Any]) -> None:
         if self._first_token is None and any(delta.get(name) for name in SPOKEN):
             self._first_token = anyio.current_time()
         for name, value in delta.items():
             if name in TEXTS and isinstance(value, str):
                 self._texts.setdefault(name, []).append(value)
             elif name == "tool_calls":
-                self._take_calls(value or ())
+                self._take_calls(objects(value))
             elif value is not None:
                 self._other[name] = value
-        self.finish_reason = choice.get("finish_reason") or self.finish_reason
 
-    def _take_calls(self, calls: Any) -> None:  # noqa: ANN401 - as it arrived
+    def _take_calls(self, calls: Sequence[dict[str, Any]]) -> None:
         for position, piece in enumerate(calls):
-            call = self._calls.setdefault(piece.get("index", position), {"type": "function", "function": {}})
+            index = piece["index"] if isinstance(piece.get("index"), int) else position
+            call = self._calls.setdefault(index, {"type": "function", "function": {}})
             call.update({name: value for name, value in piece.items() if name not in ("index", "function") and value})
             function: dict[str, Any] = call["function"]
-            new = piece.get("function") or {}
+            new: Mapping[str, Any] = next(iter(objects([piece.get("function")])), {})
             function["name"] = function.get("name") or new.get("name") or ""
             arguments = new.get("arguments")
             if isinstance(arguments, str):
@@ -106,3 +110,8 @@ class Capture:
         if self._calls:
             message["tool_calls"] = [self._calls[index] for index in sorted(self._calls)]
         return message
+
+
+def objects(values: object) -> list[dict[str, Any]]:
+    """The JSON objects of a list; of anything else, none."""
+    return [value for value in values if isinstance(value, dict)] if isinstance(values, list) else []

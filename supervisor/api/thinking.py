@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
+from supervisor.api.capture import objects
 from supervisor.api.sse import data_of, event_of
 from supervisor.journal.visible import CLOSE, OPEN
 
@@ -58,39 +59,47 @@ class ThinkingHidden:
     """Rewrites a backend's answer, event by event or as a whole, so that no thinking is left in it."""
 
     def __init__(self) -> None:
-        self._filters: defaultdict[int, ThinkingFilter] = defaultdict(ThinkingFilter)  # by choice
+        self._filters: defaultdict[str, ThinkingFilter] = defaultdict(ThinkingFilter)  # by choice
 
     def event(self, event: bytes, parsed: Mapping[str, Any] | None) -> bytes:
         """The event without thinking; empty when nothing is left to tell. ``parsed``: its data, if that is JSON."""
-        choices = parsed.get("choices") if parsed else None
-        if not parsed or not isinstance(choices, list) or not choices:
+        choices = objects(parsed.get("choices")) if parsed else []
+        if not parsed or not choices:
             return event
-        kept = [self._choice(choice) for choice in choices if isinstance(choice, dict)]
-        if all(_says_nothing(before, after) for before, after in zip(choices, kept, strict=False)):
+        kept = [self._choice(choice) for choice in choices]
+        if all(_says_nothing(before, after) for before, after in zip(choices, kept, strict=True)):
             return b""
         return event_of({**parsed, "choices": kept})
 
     def document(self, parsed: Mapping[str, Any]) -> bytes:
         """A whole answer without thinking, as JSON."""
-        choices = [self._choice(choice, whole=True) for choice in parsed.get("choices", ())]
+        choices = [self._choice(choice, whole=True) for choice in objects(parsed.get("choices"))]
         return json.dumps({**parsed, "choices": choices}, ensure_ascii=False).encode()
 
     def _choice(self, choice: Mapping[str, Any], *, whole: bool = False) -> dict[str, Any]:
-        visible = self._filters[choice.get("index", 0)]
         last = whole or choice.get("finish_reason") is not None
-        if "text" in choice:
-            return {**choice, "text": visible.feed(choice["text"] or "") + (visible.flush() if last else "")}
         field = "message" if "message" in choice else "delta"
-        part = {name: value for name, value in (choice.get(field) or {}).items() if name not in THOUGHTS}
-        shown = visible.feed(part.get("content") or "") + (visible.flush() if last else "")
-        if shown or part.get("content") is not None:
-            part["content"] = shown
-        return {**choice, field: part}
+        if "text" in choice:
+            return {**choice, "text": self._shown(choice, choice["text"], last=last)}
+        if not isinstance(choice.get(field), dict):
+            return dict(choice)
+        part = {name: value for name, value in choice[field].items() if name not in THOUGHTS}
+        content = self._shown(choice, part.get("content"), last=last)
+        return {**choice, field: part if content is None else {**part, "content": content}}
+
+    def _shown(self, choice: Mapping[str, Any], content: object, *, last: bool) -> object:
+        """What can be shown of a choice's text now; what is no text stays as it is."""
+        if content is not None and not isinstance(content, str):
+            return content
+        visible = self._filters[str(choice.get("index", 0))]
+        shown = visible.feed(content or "") + (visible.flush() if last else "")
+        return shown if shown or content is not None else None
 
 
 def _says_nothing(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
     """Whether a piece of a reply was all thinking: it had something to show, and has nothing now."""
-    told = any((after.get("delta") or {}).values()) or bool(after.get("text"))
+    delta = after.get("delta")
+    told = (isinstance(delta, dict) and any(delta.values())) or bool(after.get("text"))
     return before != after and after.get("finish_reason") is None and not told
 
 
@@ -98,7 +107,7 @@ def parsed_data(event: bytes) -> dict[str, Any] | None:
     """The event's data as a JSON object; None for anything else, such as ``[DONE]`` or a comment."""
     try:
         parsed = json.loads(data_of(event))
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return parsed if isinstance(parsed, dict) else None
 

@@ -282,6 +282,40 @@ async def test_a_client_in_no_hurry_gets_every_byte(tmp_path: Path) -> None:
     assert len(kept.reply["content"]) == 50 * 2000 * 5
 
 
+@pytest.mark.parametrize("strip", ["", "1"])
+async def test_events_of_no_known_shape_pass_and_break_nothing(tmp_path: Path, strip: str) -> None:
+    values: tuple[Any, ...] = (
+        None,
+        1,
+        "x",
+        [],
+        {},
+        [1, None],
+        [{}],
+        {"content": [1]},
+        {"content": 5},
+        [{"index": "a"}],
+    )
+    odd = [
+        *({"choices": value} for value in values),
+        *({"choices": [{name: value}]} for name in ("delta", "text", "message", "finish_reason") for value in values),
+        *({"choices": [{"delta": {"tool_calls": value}}]} for value in (*values, [{"function": 1, "index": "a"}])),
+        *({name: value} for name in ("usage", "timings") for value in values),
+        *values,
+    ]
+    sent = b"".join(f"data: {json.dumps(event)}\n\n".encode() for event in odd) + b"data: {not json\n\nevent: x\n\n"
+
+    with anyio.fail_after(20):
+        async with over_http(tmp_path, streams(sent + says("Hi"), 100)) as stage:
+            reply = await stage.client.post(CHAT, json=STREAM, headers={"X-Clawlama-Strip-Thinking": strip})
+            kept = await stage.recorded()
+
+    assert kept.finish_reason == "stop"
+    assert str(kept.reply["content"]).endswith("Hi")
+    assert reply.content.endswith(b"data: [DONE]\n\n")
+    assert strip or reply.content == sent + says("Hi")
+
+
 async def test_a_broken_journal_keeps_no_reply_from_its_person_and_shows_in_health(tmp_path: Path) -> None:
     async with over_http(tmp_path) as stage:
         with closing(sqlite3.connect(tmp_path / "journal.db", isolation_level=None)) as raw:
