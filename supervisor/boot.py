@@ -19,6 +19,8 @@ from supervisor.engines.llama import LlamaEngine
 from supervisor.errors import ClawlamaError, SettingsError
 from supervisor.executors.local import LocalExecutor
 from supervisor.gateway.command import OpenClaw, Tokens, prepare_folders
+from supervisor.gateway.leftovers import release_dead_lease, remove_lock_files
+from supervisor.gateway.output import readable
 from supervisor.gateway.validate import validate
 from supervisor.host.detect import detect
 from supervisor.host.facts import HostFacts
@@ -39,7 +41,7 @@ from supervisor.settings.datadir import DataDir
 from supervisor.settings.secrets import token
 from supervisor.settings.settings import Settings
 from supervisor.settings.sources import child_environment
-from supervisor.stack import Outputs, gateway_config, gateway_service, llama_engine, openclaw, urls
+from supervisor.stack import GATEWAY, Outputs, gateway_config, gateway_service, llama_engine, openclaw, urls
 
 log = structlog.get_logger()
 
@@ -99,6 +101,7 @@ async def booted(settings: Settings, tell: Tell, *, show_output: bool = True) ->
         finally:
             forget_running(data)
             await end_descendants()
+            remove_lock_files(made.claw)
 
 
 @contextmanager
@@ -199,6 +202,7 @@ async def started_up(made: Made, tell: Tell) -> AsyncIterator[None]:
 async def write_gateway_files(made: Made, tell: Tell) -> None:
     """Render OpenClaw's files and have the real OpenClaw check them, unless it accepted the same ones before."""
     prepare_folders(made.claw)
+    release_dead_lease(made.claw)
     config = gateway_config(made.settings, made.plan, made.data, made.plugin)
     files = [RenderedFile(made.claw.config, openclaw_json(config))]
     files += [
@@ -211,7 +215,7 @@ async def write_gateway_files(made: Made, tell: Tell) -> None:
 
 
 def teaching(made: Made, journal: Journal) -> Teaching:
-    around = {**child_environment(), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    around = {**child_environment(), "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore::FutureWarning"}
     return Teaching(
         journal=journal,
         adapters=made.adapters,
@@ -257,16 +261,23 @@ def usable(adapters: AdapterStore, adapter: str, base_digest: str) -> AdapterVer
 
 
 def outputs_in(data: DataDir, tokens: Tokens, *, show: bool) -> Outputs:
-    """Each service's lines go to a file of its own and, when wanted, to the terminal; tokens in them are masked."""
+    """Each service's lines go to a file of its own and, when wanted, to the terminal; without tokens and chat text."""
     secrets = [value for value in (tokens.gateway, tokens.api, tokens.telegram) if value]
     terminal = terminal_sink(sys.stderr) if show else None
 
-    def redact(text: str) -> str:
+    def without_secrets(text: str) -> str:
         for secret in secrets:
             text = text.replace(secret, "[token]")
         return text
 
-    return lambda name: Output(name, file=LogFile(data.logs / f"{name}.log"), terminal=terminal, redact=redact)
+    def without_chats(text: str) -> str:
+        return without_secrets("\n".join(map(readable, text.split("\n"))))
+
+    def output(name: str) -> Output:
+        redact = without_chats if name == GATEWAY else without_secrets
+        return Output(name, file=LogFile(data.logs / f"{name}.log"), terminal=terminal, redact=redact)
+
+    return output
 
 
 def plugin_folder() -> Path:

@@ -17,6 +17,8 @@ from supervisor.services.service import Service
 from supervisor.settings.datadir import DataDir
 from supervisor.settings.settings import Settings
 
+GATEWAY = "openclaw"
+
 Outputs = Callable[[str], Output]  # where a service of this name prints
 
 
@@ -95,10 +97,10 @@ def openclaw(
 
 def gateway_service(settings: Settings, data: DataDir, claw: OpenClaw, outputs: Outputs) -> Service:
     return Service(
-        "openclaw",
+        GATEWAY,
         lambda: gateway_command(claw),
         gateway_started(urls(settings).openclaw),
-        outputs("openclaw"),
+        outputs(GATEWAY),
         start_timeout=START_TIMEOUT_S,
         grace=5.0,
         fatal_exits=FATAL_EXITS,

@@ -14,13 +14,15 @@ MIB = 2**20
 def adapters(data: Data = None, json: AsJson = False) -> None:
     """List the adapter versions on disk and which one serves. Works without a running clawlama too."""
     store = AdapterStore(DataDir(load_settings(data=data).data).adapters)
-    found = [(version, is_current(store, version)) for name in store.names() for version in store.versions(name)]
+    found = {name: [(one, is_current(store, one)) for one in store.versions(name)] for name in store.names()}
     if json:
-        as_json([{**version.manifest.model_dump(mode="json"), "current": current} for version, current in found])
+        rows = [pair for versions in found.values() for pair in versions]
+        as_json([{**version.manifest.model_dump(mode="json"), "current": current} for version, current in rows])
     elif not found:
         console.print("nothing learned yet: the bare model serves")
-    else:
-        console.print(table_of(found), highlight=False)
+    for name, versions in () if json else found.items():
+        console.print(f"[bold]{name}[/bold]", highlight=False)
+        console.print(table_of(versions), highlight=False)
 
 
 def is_current(store: AdapterStore, version: AdapterVersion) -> bool:
@@ -29,13 +31,10 @@ def is_current(store: AdapterStore, version: AdapterVersion) -> bool:
 
 
 def table_of(found: list[tuple[AdapterVersion, bool]]) -> Table:
-    table = Table(
-        "adapter", "version", "", "made", "from", "feedback", "size", box=None, header_style="dim", pad_edge=False
-    )
+    table = Table("version", "", "made", "from", "feedback", "size", box=None, header_style="dim")
     for version, current in found:
         manifest = version.manifest
         table.add_row(
-            manifest.adapter,
             manifest.version,
             "[green]serves[/green]" if current else "",
             f"{manifest.created.astimezone():%Y-%m-%d %H:%M}",

@@ -34,14 +34,16 @@ class Client:
         return self._call("POST", path, json=body, params=params)
 
     def events(self, path: str) -> Iterator[dict[str, Any]]:
-        """The JSON objects of an event stream, until it ends."""
+        """A lesson's states, until it ends."""
         try:
             with self.http.stream("GET", path) as answer:
                 if not answer.is_success:
                     answer.read()
                     raise Refused(problem(answer))
                 for line in answer.iter_lines():
-                    if line.startswith("data: ") and line != "data: [DONE]":
+                    if line == "event: end":
+                        return
+                    if line.startswith("data: "):
                         yield json.loads(line.removeprefix("data: "))
         except httpx.TransportError as exc:
             raise gone(self.running, exc) from exc

@@ -17,7 +17,7 @@ from rich.progress import Progress
 from supervisor.boot import booted
 from supervisor.cli.options import AsJson
 from supervisor.cli.show import as_json, console, lesson_bar
-from supervisor.cli.trial import Trial, Turn, judge, load_prompts, same_answer, show_trial
+from supervisor.cli.trial import Task, Trial, Turn, judge, load_prompts, same_answer, show_trial
 from supervisor.cli.up import until_signalled
 from supervisor.errors import ClawlamaError, SettingsError
 from supervisor.gateway.client import ask
@@ -86,7 +86,7 @@ async def watch(settings: Settings, verbose: bool, quiet: bool) -> Trial | None:
     async with until_signalled(), booted(settings, say, show_output=verbose) as booted_up:
         running = booted_up.running
         say(f"ready after {booted_up.seconds:.1f} s; every question below goes through OpenClaw")
-        style, tasks = prompts.held_out.style[:STYLE], prompts.held_out.tasks[:TASKS]
+        style, tasks = prompts.held_out.style[:STYLE], spread(prompts.held_out.tasks, TASKS)
         questions = [*style, *(task.prompt for task in tasks)]
         before = await ask_all(running, questions, "before", "asking before the lesson", quiet=quiet)
         feedback = prompts.feedback["no_emoji"]["train"][0]
@@ -170,8 +170,15 @@ async def events(client: httpx.AsyncClient, path: str) -> AsyncIterator[dict[str
     async with client.stream("GET", path) as answer:
         answer.raise_for_status()
         async for line in answer.aiter_lines():
-            if line.startswith("data: ") and line != "data: [DONE]":
+            if line == "event: end":
+                return
+            if line.startswith("data: "):
                 yield json.loads(line.removeprefix("data: "))
+
+
+def spread(items: Sequence[Task], count: int) -> list[Task]:
+    """``count`` items from all over the list, which is sorted by kind."""
+    return [items[index * len(items) // count] for index in range(count)]
 
 
 def tell(line: str) -> None:

@@ -18,6 +18,7 @@ from supervisor.settings.settings import Settings
 
 PREFIX = "CLAWLAMA_"
 CONFIG_FILE = "clawlama.toml"
+OWNER = "CLAWLAMA_OWNER"  # marks our child processes (services.reaper); a command run inside one inherits it
 NOT_SETTINGS = {"CLAWLAMA_OWNER"}  # the mark on processes that a supervisor started: a command may run inside one
 
 
@@ -64,7 +65,7 @@ def is_secret(info: FieldInfo) -> bool:
 
 
 def known_names() -> set[str]:
-    return set(_known())
+    return {OWNER, *_known()}
 
 
 def _known() -> Iterator[str]:
