@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import anyio
 import httpx
+import psutil
 import typer
 from rich.progress import Progress
 
@@ -105,6 +106,7 @@ async def watch(settings: Settings, verbose: bool, quiet: bool) -> Trial | None:
             start_s=round(booted_up.seconds, 2),
             lesson_s=round(lesson["timing_ms"]["distill"] / 1000, 2),
             feedback_to_served_s=round(waited, 2),
+            supervisor_mib=round(psutil.Process().memory_info().rss / 2**20, 1),
         )
         if not quiet:
             show_trial(trial)

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 
 from pydantic import BaseModel, ValidationError
 from rich.table import Table
@@ -56,6 +57,7 @@ class Trial:
     start_s: float
     lesson_s: float
     feedback_to_served_s: float
+    supervisor_mib: float  # resident memory of supervisor, API and this command
 
 
 def load_prompts(folder: Path) -> Prompts:
@@ -113,7 +115,8 @@ def show_trial(trial: Trial) -> None:
     console.print(numbers, highlight=False)
     console.print(
         f"\nstart {trial.start_s:.1f} s, training {trial.lesson_s:.1f} s, "
-        f"feedback to served {trial.feedback_to_served_s:.1f} s (version {trial.version})",
+        f"feedback to served {trial.feedback_to_served_s:.1f} s ({trial.version}), "
+        f"supervisor {trial.supervisor_mib:.0f} MiB",
         highlight=False,
     )
     if problems := judge(trial):
@@ -125,8 +128,9 @@ def show_trial(trial: Trial) -> None:
 
 
 def shown(turn: Turn) -> str:
+    """The reply's beginning and what was counted in the whole of it."""
     count = emojis(turn.reply)
-    return f"{turn.reply}\n[dim]{count} emoji{'' if count == 1 else 's'}, {turn.total_s:.1f} s[/dim]"
+    return f"{shorten(turn.reply, 160, placeholder=' …')}\n[dim]{count} emoji{'' if count == 1 else 's'}, {turn.total_s:.1f} s[/dim]"
 
 
 def share(turns: tuple[Turn, ...]) -> str:
