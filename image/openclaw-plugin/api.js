@@ -19,7 +19,7 @@ export class LearningApi {
   /** The newest lessons, newest first. */
   async lessons(limit) {
     const answer = await this.#call(`/v1/lessons?limit=${limit}`, { method: "GET" });
-    return answer.lessons ?? answer.data ?? answer;
+    return answer.lessons;
   }
 
   async #call(path, request) {

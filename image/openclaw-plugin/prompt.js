@@ -5,6 +5,9 @@ const IDENTITY = /\n*(?:<!-- OPENCLAW_CACHE_BOUNDARY -->)?\n*Current model ident
 const STAMP = /^\[(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) \d{4}-\d{2}-\d{2} \d{2}:\d{2}[^\]\n]{0,40}\] */;
 const CONTEXT_BLOCK = /^[^\n]*⟦openclaw:ctx⟧\n```json\n[\s\S]*?\n```\n*/;
 const INTERNAL = /\n*<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>[\s\S]*?<<<END_OPENCLAW_INTERNAL_CONTEXT>>>\n*/g;
+// A turn that a restart cut short is taken up again with these two around the person's words.
+const QUEUED = /^\[Queued user message from a previous active turn;[^\]\n]*\]\n/;
+const RESUMED = /(?:^|\n\n)\[System\] Your previous turn was interrupted by a gateway restart[^\n]*/;
 const FAILED_TURN = /^This turn ended before a reply: /;
 const OUR_COMMAND = /^\/(?:feedback|lessons)(?:\s|$)/;
 
@@ -31,33 +34,34 @@ function asWritten(message) {
   if (message.role !== "user") return message;
   if (typeof message.content === "string") return { ...message, content: stripped(message.content) };
   const content = message.content.map((part) => (part.type === "text" ? { ...part, text: stripped(part.text) } : part));
-  return { ...message, content };
+  return { ...message, content: content.filter((part) => part.type !== "text" || part.text !== "") };
 }
 
 function stripped(text) {
-  let rest = text.replace(INTERNAL, "");
+  let rest = text.replace(INTERNAL, "").replace(RESUMED, "");
   for (let before; before !== rest; ) {
     before = rest;
-    rest = rest.replace(STAMP, "").replace(CONTEXT_BLOCK, "");
+    rest = rest.replace(STAMP, "").replace(CONTEXT_BLOCK, "").replace(QUEUED, "");
   }
   return rest;
 }
 
+/** What the person wrote, of a message that OpenClaw put its own words around. Empty when nobody wrote it. */
+export function written(message) {
+  const parts = typeof message.content === "string" ? [message.content] : texts(message);
+  const words = parts.map(stripped).join("").trim();
+  return FAILED_TURN.test(words) ? "" : words;
+}
+
 function isCommand(message) {
-  return message.role === "user" && OUR_COMMAND.test(stripped(text(message)).trim());
+  return message.role === "user" && OUR_COMMAND.test(written(message));
 }
 
 function isEmpty(message) {
-  if (message.role !== "user") return false;
-  const written = text(message).trim();
-  return (written === "" || FAILED_TURN.test(written)) && (typeof message.content === "string" || message.content.every(isText));
+  if (message.role !== "user" || written(message) !== "") return false;
+  return typeof message.content === "string" || texts(message).length === message.content.length;
 }
 
-function text(message) {
-  if (typeof message.content === "string") return message.content;
-  return message.content.filter(isText).map((part) => part.text).join("");
-}
-
-function isText(part) {
-  return part.type === "text";
+function texts(message) {
+  return message.content.filter((part) => part.type === "text").map((part) => part.text);
 }

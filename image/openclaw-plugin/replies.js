@@ -3,6 +3,7 @@
 import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
 import { readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
+import { written } from "./prompt.js";
 
 const LIMIT = 200; // conversations
 
@@ -67,14 +68,14 @@ export function sharedReplies(stateDir, logger) {
 }
 
 function lastTurn(messages) {
-  const asked = messages.findLastIndex((message) => message.role === "user" && text(message));
-  const answered = messages.findLastIndex((message) => message.role === "assistant" && text(message));
+  const asked = messages.findLastIndex((message) => message.role === "user" && written(message));
+  const answered = messages.findLastIndex((message) => message.role === "assistant" && said(message));
   if (asked < 0 || answered < asked) return undefined;
-  return { prompt: text(messages[asked]), response: text(messages[answered]) };
+  return { prompt: written(messages[asked]), response: said(messages[answered]) };
 }
 
-function text(message) {
+function said(message) {
   if (typeof message.content === "string") return message.content.trim();
-  const parts = (message.content ?? []).filter((part) => part.type === "text");
+  const parts = message.content.filter((part) => part.type === "text");
   return parts.map((part) => part.text).join("").trim();
 }

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,13 +10,13 @@ import anyio
 import psutil
 import pytest
 
-from supervisor.errors import RenderError
+from supervisor.errors import GatewayError, RenderError
 from supervisor.gateway.find import Runtime
 from supervisor.gateway.leftovers import remove_lock_files
 from supervisor.gateway.probe import readiness
 from supervisor.gateway.validate import validate
 from supervisor.render.render import GatewayConfig, ModelEntry, Telegram
-from tests.gateway.world import MODEL, PLUGIN, TOKENS, config_for, gateway_world, openclaw_in, write_config
+from tests.gateway.world import MODEL, PLUGIN, TOKENS, World, config_for, gateway_world, openclaw_in, write_config
 
 pytestmark = [pytest.mark.anyio, pytest.mark.openclaw]
 
@@ -82,20 +83,36 @@ async def test_a_stopped_gateway_leaves_no_process_and_no_file_outside_its_folde
     assert not [path for path in Path("/tmp").glob("openclaw*/*") if names_one_of(world.openclaw.state, path)]
 
 
-async def test_a_gateway_that_was_killed_comes_back(runtime: Runtime, tmp_path: Path) -> None:
-    async with gateway_world(runtime, tmp_path) as world:
-        await world.say("What is tea?", "kept")
+async def test_a_turn_that_a_kill_cut_short_is_taken_up_again_in_the_words_of_the_person(
+    runtime: Runtime, tmp_path: Path
+) -> None:
+    async with gateway_world(runtime, tmp_path) as world, anyio.create_task_group() as group:
+        first = await world.say("What is tea?", "kept")
+        world.model.hold = anyio.Event()
+        group.start_soon(cut_short, world, "And coffee?")
+        await asked(world, 2)
         killed = world.service.status().pid
         assert killed is not None
-        os.kill(killed, 9)
+        os.kill(killed, signal.SIGKILL)
+        world.model.hold = None
+        await asked(world, 3)
 
-        with anyio.fail_after(180):
-            while world.service.status().pid == killed:  # noqa: ASYNC110 - only the state tells
-                await anyio.sleep(0.1)
-            await world.service.wait_ready()
-            await world.say("And coffee?", "kept")
+    assert [message["content"] for message in world.model.asked[2].messages][1:] == [
+        "What is tea?",
+        first,
+        "And coffee?",
+    ]
 
-    assert [m["content"] for m in world.model.asked[-1].messages][1::2] == ["What is tea?", "And coffee?"]
+
+async def cut_short(world: World, text: str) -> None:
+    with pytest.raises(GatewayError, match="cannot be reached"):
+        await world.say(text, "kept")
+
+
+async def asked(world: World, count: int) -> None:
+    with anyio.fail_after(180):
+        while len(world.model.asked) < count:  # noqa: ASYNC110 - the gateway announces nothing
+            await anyio.sleep(0.05)
 
 
 def names_one_of(state: Path, lock: Path) -> bool:

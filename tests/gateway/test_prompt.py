@@ -24,6 +24,10 @@ IDENTITY = (
 )
 
 
+QUEUED = "[Queued user message from a previous active turn; preserved as context only. Continue below.]"
+RESUMED = "[System] Your previous turn was interrupted by a gateway restart while OpenClaw was waiting. Continue."
+
+
 def seen(runtime: Runtime, rule: str, messages: list[dict[str, Any]], system: str = "Be kind.") -> dict[str, Any]:
     """What the model is sent under this rule."""
     given = json.dumps({"rule": rule, "context": {"systemPrompt": system, "messages": messages}})
@@ -50,13 +54,24 @@ def texts(context: dict[str, Any]) -> list[str]:
         f"{CONTEXT}What is tea?",
         f"[Fri 2026-11-20 08:25 UTC] {CONTEXT}{CONTEXT}What is tea?",
         f"What is tea?\n\n{INTERNAL}",
+        f"{QUEUED}\nWhat is tea?\n\n{RESUMED}",
     ],
 )
 def test_a_small_model_reads_the_words_of_the_person(runtime: Runtime, sent: str) -> None:
     assert texts(seen(runtime, "leanStream", [user(sent)])) == ["What is tea?"]
 
 
-@pytest.mark.parametrize("sent", ["[see the list] first", "[Fri] dinner?", "a [Fri 2026-11-20 08:25 UTC] b"])
+def test_a_turn_taken_up_after_a_restart_is_the_words_of_the_person_again(runtime: Runtime) -> None:
+    parts = [{"type": "text", "text": "What is tea?"}, {"type": "text", "text": RESUMED}]
+
+    context = seen(runtime, "leanStream", [{"role": "user", "content": parts}, user(RESUMED)])
+
+    assert [message["content"] for message in context["messages"]] == [parts[:1]]
+
+
+@pytest.mark.parametrize(
+    "sent", ["[see the list] first", "[Fri] dinner?", "[System] off?", "a [Fri 2026-11-20 08:25 UTC] b"]
+)
 def test_brackets_of_the_person_stay(runtime: Runtime, sent: str) -> None:
     assert texts(seen(runtime, "leanStream", [user(sent)])) == [sent]
 
@@ -78,7 +93,8 @@ def test_pictures_stay_with_their_text(runtime: Runtime) -> None:
     picture = {"type": "image", "data": "abc", "mimeType": "image/png"}
     message = {"role": "user", "content": [{"type": "text", "text": "[Fri 2026-11-20 08:25 UTC] Look"}, picture]}
 
-    assert texts(seen(runtime, "leanStream", [message])) == [[{"type": "text", "text": "Look"}, picture]]
+    (sent,) = seen(runtime, "leanStream", [message])["messages"]
+    assert sent["content"] == [{"type": "text", "text": "Look"}, picture]
 
 
 @pytest.mark.parametrize("rule", ["leanStream", "withoutCommands"])
