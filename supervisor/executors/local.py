@@ -29,10 +29,8 @@ class LocalExecutor:
 
     async def run(self, job: DistillJob, on_progress: OnProgress) -> DistillResult:
         folder = self.scratch / job.id
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
         try:
-            (folder / JOB).write_text(job.model_dump_json())
+            prepare(folder, job)
             command = Command(argv=(sys.executable, "-m", "supervisor.distill", str(folder)), env=self.environment)
             async with (
                 running(command, grace=2.0, output=self.output, owner=self.owner) as process,
@@ -44,6 +42,16 @@ class LocalExecutor:
             return outcome(job, folder, code)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def prepare(folder: Path, job: DistillJob) -> None:
+    """A new folder with the job in it. DistillFailed when the disk does not take it."""
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        (folder / JOB).write_text(job.model_dump_json())
+    except OSError as exc:
+        raise DistillFailed(job.id, f"{folder} cannot be written: {exc.strerror}") from exc
 
 
 def outcome(job: DistillJob, folder: Path, code: int) -> DistillResult:
