@@ -130,7 +130,8 @@ def show_trial(trial: Trial) -> None:
 def shown(turn: Turn) -> str:
     """The reply's beginning and what was counted in the whole of it."""
     count = emojis(turn.reply)
-    return f"{shorten(turn.reply, 160, placeholder=' …')}\n[dim]{count} emoji{'' if count == 1 else 's'}, {turn.total_s:.1f} s[/dim]"
+    beginning = shorten(turn.reply, 160, placeholder=" …")
+    return f"{beginning}\n[dim]{count} emoji{'' if count == 1 else 's'}, {turn.total_s:.1f} s[/dim]"
 
 
 def share(turns: tuple[Turn, ...]) -> str:
