@@ -43,6 +43,8 @@ from supervisor.settings.settings import Settings
 from supervisor.settings.sources import child_environment
 from supervisor.stack import GATEWAY, Outputs, gateway_config, gateway_service, llama_engine, openclaw, urls
 
+STOP_WITHIN = 5.5  # seconds for the processes; the API then has 4, and Docker kills after 10
+
 log = structlog.get_logger()
 
 Tell = Callable[[str], None]  # one line for a person who watches us start
@@ -171,7 +173,9 @@ async def started_up(made: Made, tell: Tell) -> AsyncIterator[None]:
     await write_gateway_files(made, tell)
     async with made.engine, open_journal(f"sqlite:///{data.journal}") as journal:
         learning = Learning(teaching(made, journal), timedelta(seconds=settings.feedback_patience_s))
-        tree = Tree([made.engine.service, gateway_service(settings, data, made.claw, made.outputs)])
+        tree = Tree(
+            [made.engine.service, gateway_service(settings, data, made.claw, made.outputs)], stop_within=STOP_WITHIN
+        )
         context = ApiContext(
             engine=made.engine,
             journal=journal,

@@ -99,11 +99,6 @@ class Settings(BaseModel):
     )
     """Seconds that running replies get before the engine changes versions."""
 
-    wake_on_failure: bool = Field(
-        True, validation_alias=named("CLAWLAMA_FEEDBACK_WAKE_ON_FAILURE", "FEEDBACK_WAKE_ON_FAILURE")
-    )
-    """Bring the engine back when a lesson failed."""
-
     feedback_log_dir: Path | None = Field(None, validation_alias=named("CLAWLAMA_FEEDBACK_LOG_DIR", "FEEDBACK_LOG_DIR"))
     """One JSON file per lesson is written here; unset: `feedback/` in the data folder."""
 

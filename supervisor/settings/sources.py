@@ -18,7 +18,6 @@ from supervisor.settings.settings import Settings
 
 PREFIX = "CLAWLAMA_"
 CONFIG_FILE = "clawlama.toml"
-OWNER = "CLAWLAMA_OWNER"  # marks our child processes (services.reaper); a command run inside one inherits it
 NOT_SETTINGS = {"CLAWLAMA_OWNER"}  # the mark on processes that a supervisor started: a command may run inside one
 
 
@@ -65,7 +64,7 @@ def is_secret(info: FieldInfo) -> bool:
 
 
 def known_names() -> set[str]:
-    return {OWNER, *_known()}
+    return set(_known())
 
 
 def _known() -> Iterator[str]:

@@ -26,7 +26,6 @@ def test_every_setting_has_a_meaning() -> None:
     [
         ("CLAWLAMA_MODEL", ("CLAAS_BASE_MODEL_ID", "MODEL"), "tiny-chat"),
         ("CLAWLAMA_API_TOKEN", ("CLAWLAMA_API_TOKEN_FILE",), ""),
-        ("CLAWLAMA_FEEDBACK_WAKE_ON_FAILURE", ("FEEDBACK_WAKE_ON_FAILURE",), "true"),
         ("CLAWLAMA_TELEGRAM_ALLOW_FROM", (), ""),
         ("CLAWLAMA_DATA", (), "/data"),
     ],

@@ -33,7 +33,6 @@ def shown(value: object) -> object:
         ("TELEGRAM_BOT_TOKEN", "telegram_bot_token", "12:ab", "12:ab"),
         ("FEEDBACK_BATCH_SIZE", "feedback_batch_size", "8", 8),
         ("FEEDBACK_DRAIN_TIMEOUT_S", "drain_timeout_s", "5", 5.0),
-        ("FEEDBACK_WAKE_ON_FAILURE", "wake_on_failure", "false", False),
         ("FEEDBACK_LOG_DIR", "feedback_log_dir", "/var/log/f", Path("/var/log/f")),
     ],
 )
