@@ -11,7 +11,9 @@ from supervisor.adapters.store import base_name
 from supervisor.api.archive import zipped
 from supervisor.api.context import ApiContext
 from supervisor.api.feedback import served_adapter
+from supervisor.engines.engine import Version
 from supervisor.errors import RequestError
+from supervisor.journal.records import UNDER_WAY
 
 
 class InitRequest(BaseModel, frozen=True, extra="forbid"):
@@ -22,6 +24,13 @@ class InitRequest(BaseModel, frozen=True, extra="forbid"):
     lora_r: int | None = Field(None, ge=4, le=128)
     lora_alpha: int | None = Field(None, ge=8, le=256)
     target_modules: list[str] | None = None
+
+
+class CurrentRequest(BaseModel, frozen=True, extra="forbid"):
+    """``version`` is a name such as v0002, or null for the bare base model."""
+
+    lora_id: str = Field(min_length=1)
+    version: str | None
 
 
 def lora_routes(context: ApiContext) -> APIRouter:
@@ -54,6 +63,11 @@ def lora_routes(context: ApiContext) -> APIRouter:
             "served": served.version if adapter == served.adapter else None,
             "versions": [version.manifest.model_dump(mode="json") for version in adapters.versions(adapter)],
         }
+
+    @router.post("/v1/lora/current")
+    async def current(request: CurrentRequest) -> dict[str, Any]:
+        """Serve another version from now on, an older one to undo a lesson; the next lesson continues from it."""
+        return await serve_version(context, request)
 
     @router.get("/v1/lora/export")
     async def export(lora_id: str) -> StreamingResponse:
@@ -89,6 +103,20 @@ def beginning(context: ApiContext, request: InitRequest) -> dict[str, Any]:
         raise RequestError(409, f"base model {base!r} is not the one that is served, which is {served.base!r}")
     wishes = request.model_dump(exclude_none=True, include={"lora_r", "lora_alpha", "target_modules"})
     return {"lora_id": adapter, "base_model": base, "version": served.version, "ignored": sorted(wishes)}
+
+
+async def serve_version(context: ApiContext, request: CurrentRequest) -> dict[str, Any]:
+    """RequestError when there is no such version, or a lesson is about to decide what serves."""
+    adapter, adapters = served_adapter(context, request.lora_id), context.adapters
+    if under_way := await context.journal.lessons(1, adapter, UNDER_WAY):
+        raise RequestError(409, f"lesson {under_way[0].id} is being learned; wait for its end and try again")
+    known = {one.manifest.version: one for one in adapters.versions(adapter)}
+    if request.version is not None and request.version not in known:
+        raise RequestError(404, f"{adapter} has no version {request.version!r}; it has: {', '.join(known) or 'none'}")
+    chosen = known[request.version] if request.version else None
+    await context.engine.publish(Version(chosen.manifest.version, chosen.gguf) if chosen else None)
+    await anyio.to_thread.run_sync(adapters.promote, adapter, request.version)
+    return {"lora_id": adapter, "current": request.version}
 
 
 def known_adapter(context: ApiContext, lora_id: str) -> str:

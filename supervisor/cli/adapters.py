@@ -1,18 +1,36 @@
-"""clawlama adapters: what has been learned, version by version."""
+"""clawlama adapters: what has been learned, version by version, and going back."""
 
+from typing import Annotated
+
+import typer
 from rich.table import Table
 
 from supervisor.adapters.store import AdapterStore, AdapterVersion
+from supervisor.cli.client import connected
 from supervisor.cli.options import AsJson, Data
 from supervisor.cli.show import as_json, console
 from supervisor.settings.datadir import DataDir
 from supervisor.settings.sources import load_settings
 
+BASE = "base"
 MIB = 2**20
 
 
-def adapters(data: Data = None, json: AsJson = False) -> None:
-    """List the adapter versions on disk and which one serves. Works without a running clawlama too."""
+def adapters(
+    use: Annotated[
+        str | None, typer.Option(metavar="VERSION", help="Serve this version from now on; 'base': the bare model.")
+    ] = None,
+    data: Data = None,
+    json: AsJson = False,
+) -> None:
+    """List what was learned, version by version, and which one serves; --use goes back to another.
+
+    Listing works without a running clawlama too. The next lesson continues from the version that serves.
+    """
+    if use is not None:
+        with connected(load_settings(data=data)) as client:
+            version = None if use == BASE else use
+            client.post("/v1/lora/current", {"lora_id": client.running.adapter, "version": version})
     store = AdapterStore(DataDir(load_settings(data=data).data).adapters)
     found = {name: [(one, is_current(store, one)) for one in store.versions(name)] for name in store.names()}
     if json:

@@ -6,6 +6,7 @@ from uuid import uuid4
 
 import anyio
 import typer
+from rich.markup import escape
 
 from supervisor.cli.client import Client, connected
 from supervisor.cli.feedback import give
@@ -51,7 +52,7 @@ def converse(client: Client, session: str) -> None:
             elif line:
                 last = (line, anyio.run(partial(say, client, line, session)))
         except ClawlamaError as exc:  # a conversation goes on after an error
-            errors.print(f"[bold red]{exc}[/bold red]", highlight=False)
+            errors.print(f"[bold red]{escape(str(exc))}[/bold red]", highlight=False)
 
 
 def teach(client: Client, last: tuple[str, str] | None, text: str) -> None:

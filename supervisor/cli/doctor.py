@@ -4,12 +4,14 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from supervisor.cli.options import AsJson, Data
 from supervisor.cli.show import as_json, console
 from supervisor.errors import ClawlamaError
 from supervisor.host.detect import detect
+from supervisor.host.facts import HostFacts
 from supervisor.preflight import findings, plan_for
 from supervisor.settings.reference import markdown_table, setting_rows
 from supervisor.settings.settings import Settings
@@ -23,28 +25,29 @@ def doctor(
 ) -> None:
     """Check this machine: data folder, disk, memory, Node, OpenClaw, ports. Exit code 1 if something is wrong."""
     settings = load_settings(data=data)
-    found = list(findings(settings))
+    facts = detect(settings.data)
+    found = list(findings(settings, facts))
     if json:
         as_json([asdict(finding) for finding in found])
     else:
         for finding in found:
             mark = "[green]ok[/green]  " if finding.ok else "[bold red]fail[/bold red]"
-            console.print(f"{mark} {finding.name}: {finding.detail}", highlight=False, soft_wrap=True)
+            console.print(f"{mark} {finding.name}: {escape(finding.detail)}", highlight=False, soft_wrap=True)
         if explain:
-            explain_plan(settings)
+            explain_plan(settings, facts)
     if not all(finding.ok for finding in found):
         raise typer.Exit(1)
 
 
-def explain_plan(settings: Settings) -> None:
+def explain_plan(settings: Settings, facts: HostFacts) -> None:
     """One line per decision; what prevents a plan is a finding already."""
     try:
-        plan = plan_for(detect(settings.data), settings)
+        plan = plan_for(facts, settings)
     except ClawlamaError:
         return
     console.print("\n[bold]What would run[/bold]")
     for reason in plan.reasons:
-        console.print(f"  {reason}", highlight=False, soft_wrap=True)
+        console.print(f"  {escape(reason)}", highlight=False, soft_wrap=True)
 
 
 def show_settings(

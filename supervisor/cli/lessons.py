@@ -3,6 +3,7 @@
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from supervisor.cli.client import connected
@@ -44,6 +45,6 @@ def lessons_table(found: list[dict[str, Any]]) -> Table:
             str(one["feedback_count"]),
             one["version"] or "",
             "" if total is None else f"{total / 1000:.1f} s",
-            one["error"] or ("" if one["state"] == "done" else one["step"]),
+            escape(one["error"] or ("" if one["state"] == "done" else one["step"])),
         )
     return table

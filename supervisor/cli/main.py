@@ -3,6 +3,7 @@
 import sys
 
 import typer
+from rich.markup import escape
 
 from supervisor.cli import adapters, chat, demo, doctor, feedback, lessons, status, up
 from supervisor.cli.show import errors
@@ -34,7 +35,7 @@ def run() -> None:
         app()
     except ClawlamaError as exc:
         for line in str(exc).splitlines():
-            errors.print(f"[bold red]clawlama:[/bold red] {line}", highlight=False, soft_wrap=True, markup=True)
+            errors.print(f"[bold red]clawlama:[/bold red] {escape(line)}", highlight=False, soft_wrap=True)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

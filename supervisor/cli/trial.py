@@ -6,6 +6,7 @@ from pathlib import Path
 from textwrap import shorten
 
 from pydantic import BaseModel, ValidationError
+from rich.markup import escape
 from rich.table import Table
 
 from supervisor.cli.show import console
@@ -72,6 +73,8 @@ def judge(trial: Trial) -> list[str]:
     """What did not go as asked; empty when the demo succeeded."""
     problems = []
     count = len(trial.before)
+    if not count:
+        problems.append("no question was asked: nothing could be shown")
     if sum(emojis(turn.reply) > 0 for turn in trial.before) < PASS_SHARE * count:
         problems.append("too few replies had emojis before the lesson: nothing could be shown")
     clean = sum(emojis(turn.reply) == 0 and bool(turn.reply) for turn in trial.after)
@@ -101,10 +104,14 @@ def same_answer(reply: str, answer: str) -> bool:
 
 def show_trial(trial: Trial) -> None:
     table = Table(
-        "asked", "before", "after", title=f"feedback was given on other replies: {trial.feedback}", show_lines=True
+        "asked",
+        "before",
+        "after",
+        title=f"feedback was given on other replies: {escape(trial.feedback)}",
+        show_lines=True,
     )
     for before, after in zip(trial.before, trial.after, strict=True):
-        table.add_row(before.prompt, shown(before), shown(after))
+        table.add_row(escape(before.prompt), shown(before), shown(after))
     console.print(table, highlight=False)
     numbers = Table("", "before", "after", box=None, header_style="dim")
     numbers.add_row("replies with emojis", *(share(turns) for turns in (trial.before, trial.after)))
@@ -131,7 +138,7 @@ def shown(turn: Turn) -> str:
     """The reply's beginning and what was counted in the whole of it."""
     count = emojis(turn.reply)
     beginning = shorten(turn.reply, 160, placeholder=" …")
-    return f"{beginning}\n[dim]{count} emoji{'' if count == 1 else 's'}, {turn.total_s:.1f} s[/dim]"
+    return f"{escape(beginning)}\n[dim]{count} emoji{'' if count == 1 else 's'}, {turn.total_s:.1f} s[/dim]"
 
 
 def share(turns: tuple[Turn, ...]) -> str:

@@ -70,6 +70,7 @@ class LlamaEngine:
         self._trial: _Trial | None = None
         self._key = ""
         self._door = Door()
+        self._switching = anyio.Lock()
         self._client = httpx.AsyncClient(timeout=TIMEOUT, trust_env=False, verify=False)  # noqa: S501 - plain http
         self.service = Service(
             "engine",
@@ -124,17 +125,18 @@ class LlamaEngine:
 
     async def publish(self, version: Version | None) -> None:
         """Raises EngineError when llama.cpp does not come up with this version; the one before then serves again."""
-        if not self._door.is_open:  # at rest: it starts with this version when it wakes
+        async with self._switching:
+            if not self._door.is_open:  # at rest: it starts with this version when it wakes
+                self._version = version
+                return
+            await self._door.close(drain=self._setup.drain)
+            trial = self._trial = _Trial(before=self._version)
             self._version = version
-            return
-        await self._door.close(drain=self._setup.drain)
-        trial = self._trial = _Trial(before=self._version)
-        self._version = version
-        try:
-            await self.service.restart()
-        finally:
-            self._trial = None
-            self._door.open()
+            try:
+                await self.service.restart()
+            finally:
+                self._trial = None
+                self._door.open()
         if trial.failed:
             raise EngineError(
                 f"{version.name if version else 'the bare base'} does not load (see the engine's log); "
@@ -142,12 +144,14 @@ class LlamaEngine:
             )
 
     async def rest(self) -> None:
-        await self._door.close(drain=self._setup.drain)
-        await self.service.pause()
+        async with self._switching:
+            await self._door.close(drain=self._setup.drain)
+            await self.service.pause()
 
     async def wake(self) -> None:
-        await self.service.resume()
-        self._door.open()
+        async with self._switching:
+            await self.service.resume()
+            self._door.open()
 
     async def _ask(self, endpoint: Endpoint, path: str, body: Mapping[str, Any] | None = None) -> Any:  # noqa: ANN401
         """POST ``body``, or GET when there is none; the parsed answer. Raises EngineError."""
@@ -172,6 +176,7 @@ class LlamaEngine:
                 self._version = self._trial.before
         self._key = secrets.token_urlsafe(24)
         config = LlamaConfig(
+            name=self._setup.base,
             gguf=self._setup.gguf,
             adapter=self._version.gguf if self._version else None,
             context=self._setup.context,

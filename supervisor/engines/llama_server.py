@@ -19,6 +19,7 @@ PR_SET_PDEATHSIG = 1
 class LlamaConfig(BaseModel, frozen=True, extra="forbid"):
     """What the child serves. ``context`` is in tokens per request; sampling values that are None are llama.cpp's."""
 
+    name: str
     gguf: Path
     adapter: Path | None
     context: int
@@ -59,6 +60,7 @@ def serve(config: LlamaConfig) -> Any:  # noqa: ANN401 - xllamacpp has no types
 
     params = xllamacpp.CommonParams()
     params.model.path = str(config.gguf)
+    params.model_alias = {config.name}  # else replies carry the path
     params.hostnames = ["127.0.0.1"]
     params.port = 0
     params.api_keys = [config.key]

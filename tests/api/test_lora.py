@@ -118,3 +118,28 @@ async def test_the_served_adapter_without_versions_has_nothing_to_delete(tmp_pat
         reply = await stage.client.delete("/v1/lora", params={"lora_id": ADAPTER})
 
     assert reply.json() == {"deleted": False}
+
+
+async def test_an_older_version_can_be_served_again_and_the_bare_base_too(tmp_path: Path) -> None:
+    async with in_process(tmp_path) as stage:
+        store = stage.context.adapters
+        first, second = made(store), made(store)
+        back = await stage.client.post("/v1/lora/current", json={"lora_id": ADAPTER, "version": first})
+        after_back = store.current(ADAPTER)
+        bare = await stage.client.post("/v1/lora/current", json={"lora_id": ADAPTER, "version": None})
+
+    assert (second, back.json()["current"], bare.json()["current"]) == ("v0002", "v0001", None)
+    assert after_back is not None
+    assert after_back.manifest.version == "v0001"
+    assert stage.context.engine.served.version is None
+    assert store.current(ADAPTER) is None
+
+
+async def test_a_version_that_does_not_exist_changes_nothing(tmp_path: Path) -> None:
+    async with in_process(tmp_path) as stage:
+        made(stage.context.adapters)
+        reply = await stage.client.post("/v1/lora/current", json={"lora_id": ADAPTER, "version": "v0009"})
+
+        assert reply.status_code == 404
+        assert "v0009" in reply.text
+        assert stage.context.adapters.current(ADAPTER) is not None
