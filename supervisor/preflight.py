@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from supervisor.errors import ClawlamaError, MachineError, SettingsError
+from supervisor.errors import ClawlamaError, MachineError
 from supervisor.gateway.find import Runtime, find_runtime
 from supervisor.host.detect import detect
 from supervisor.host.facts import HostFacts
@@ -32,14 +32,16 @@ class Finding:
     detail: str
 
 
-def findings(settings: Settings) -> Iterator[Finding]:
+def findings(settings: Settings, facts: HostFacts) -> Iterator[Finding]:
     """Look at everything; starts nothing and leaves nothing behind."""
     running = held(DataDir(settings.data))
-    facts = detect(settings.data)
     yield found("data folder", lambda: data_folder(settings.data))
     yield found("disk", lambda: disk(facts))
     yield found("memory and model", lambda: plan_for(facts, settings).reasons[0])
     yield found("Node and OpenClaw", lambda: describe(runtime(settings)))
+    if settings.api_port == settings.openclaw_port:
+        both = f"CLAWLAMA_API_PORT and CLAWLAMA_OPENCLAW_PORT are both {settings.api_port}; give each its own"
+        yield Finding("ports", ok=False, detail=both)
     for name, host, port, variable in ports(settings):
         if running:
             yield Finding(name, ok=True, detail=f"{port}, used by the running clawlama")
@@ -49,7 +51,8 @@ def findings(settings: Settings) -> Iterator[Finding]:
 
 def check(settings: Settings) -> None:
     """Raise MachineError with every problem found; return when there is none."""
-    problems = [f"{finding.name}: {finding.detail}" for finding in findings(settings) if not finding.ok]
+    looked_at = findings(settings, detect(settings.data))
+    problems = [f"{finding.name}: {finding.detail}" for finding in looked_at if not finding.ok]
     if problems:
         raise MachineError("\n".join(problems))
 
@@ -69,7 +72,7 @@ def plan_for(facts: HostFacts, settings: Settings) -> Plan:
 def found(name: str, look: Callable[[], str]) -> Finding:
     try:
         return Finding(name, ok=True, detail=look())
-    except (ClawlamaError, SettingsError) as exc:
+    except ClawlamaError as exc:
         return Finding(name, ok=False, detail=str(exc))
 
 

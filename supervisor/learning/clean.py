@@ -1,7 +1,8 @@
 """Recorded messages -> messages fit to train on.
 
-OpenClaw writes things around a person's words that no lesson should teach: a time stamp and a note on the sender before
-them, its own working context behind them or in a user message of its own. Message parts become plain text, tool
+OpenClaw writes things around a person's words that no lesson should teach: a time stamp and notes on sender and queue
+before them, its own working context behind them or in a user message of its own. (Our plugin's ``prompt.js`` keeps the
+same from small models; what larger ones were sent comes here as it was.) Message parts become plain text, tool
 arguments become objects, as chat templates of Hugging Face models expect them.
 """
 
@@ -14,10 +15,13 @@ from supervisor.errors import DistillError
 
 STAMP = r"\[[A-Z][a-z]{2} \d{4}-\d{2}-\d{2} \d{2}:\d{2}[^\]\n]{0,40}\] *"
 SENDER = r"[^\n]*⟦openclaw:ctx⟧\n```json\n.*?\n```\n*"
-BEFORE = re.compile(rf"\A\s*(?:{STAMP}|{SENDER})+", re.DOTALL)
+QUEUED = r"\[Queued user message from a previous active turn;[^\]\n]*\]\n"
+BEFORE = re.compile(rf"\A\s*(?:{STAMP}|{SENDER}|{QUEUED})+", re.DOTALL)
 INTERNAL = re.compile(
     r"\n*<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>.*?(?:<<<END_OPENCLAW_INTERNAL_CONTEXT>>>\n*|\Z)", re.DOTALL
 )
+RESUMED = re.compile(r"(?:\A|\n\n)\[System\] Your previous turn was interrupted by a gateway restart[^\n]*")
+FAILED_TURN = re.compile(r"\A\s*This turn ended before a reply: .*\Z", re.DOTALL)
 
 Message = dict[str, Any]
 
@@ -38,7 +42,7 @@ def clean_message(message: Mapping[str, Any]) -> Message:
 
 def as_written(text: str) -> str:
     """What the person typed of a user message."""
-    return BEFORE.sub("", INTERNAL.sub("", text))
+    return FAILED_TURN.sub("", BEFORE.sub("", RESUMED.sub("", INTERNAL.sub("", text))))
 
 
 def was_bookkeeping(message: Mapping[str, Any], cleaned: Message) -> bool:

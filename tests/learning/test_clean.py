@@ -7,6 +7,9 @@ from supervisor.learning.clean import clean_message, clean_messages
 
 STAMP = "[Fri 2026-11-20 08:25 UTC] "
 SENDER = 'Conversation info: ⟦openclaw:ctx⟧\n```json\n{"sender":{"id":"gateway-owner"}}\n```\n\n'
+FAILED = "This turn ended before a reply: Model context window too small\n(8192 needed)"
+QUEUED = "[Queued user message from a previous active turn; answer it now]\n"
+RESUMED = "\n\n[System] Your previous turn was interrupted by a gateway restart. Go on."
 INTERNAL = "<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>\nActive exec sessions: none\n<<<END_OPENCLAW_INTERNAL_CONTEXT>>>"
 
 
@@ -26,6 +29,7 @@ def user(content: Any) -> dict[str, Any]:
         f"What is tea?\n\n{INTERNAL}",
         f"{STAMP}What is tea?\n{INTERNAL}\n{INTERNAL}",
         f"What is tea?\n\n{INTERNAL[:50]}",
+        f"{QUEUED}{STAMP}What is tea?{RESUMED}",
         [{"type": "text", "text": f"{STAMP}What is tea?"}],
     ],
 )
@@ -40,7 +44,7 @@ def test_brackets_and_spaces_of_the_person_stay(typed: str) -> None:
     assert clean_messages([user(typed)]) == (user(typed),)
 
 
-@pytest.mark.parametrize("sent", [INTERNAL, f"{STAMP}{INTERNAL}", [{"type": "text", "text": INTERNAL}]])
+@pytest.mark.parametrize("sent", [INTERNAL, f"{STAMP}{INTERNAL}", [{"type": "text", "text": INTERNAL}], RESUMED.strip(), FAILED])
 def test_messages_that_nobody_wrote_are_dropped(sent: Any) -> None:
     assert clean_messages([user("Hi"), user(sent)]) == (user("Hi"),)
 
