@@ -44,7 +44,9 @@ def test_brackets_and_spaces_of_the_person_stay(typed: str) -> None:
     assert clean_messages([user(typed)]) == (user(typed),)
 
 
-@pytest.mark.parametrize("sent", [INTERNAL, f"{STAMP}{INTERNAL}", [{"type": "text", "text": INTERNAL}], RESUMED.strip(), FAILED])
+@pytest.mark.parametrize(
+    "sent", [INTERNAL, f"{STAMP}{INTERNAL}", [{"type": "text", "text": INTERNAL}], RESUMED.strip(), FAILED]
+)
 def test_messages_that_nobody_wrote_are_dropped(sent: Any) -> None:
     assert clean_messages([user("Hi"), user(sent)]) == (user("Hi"),)
 
