@@ -22,6 +22,7 @@ class Encoded:
     prompt: tuple[int, ...]
     hindsight: tuple[int, ...]
     reply: tuple[int, ...]
+    closing: int  # the token that closes a turn
     cut: int  # prompt tokens that were left out
 
 
@@ -39,6 +40,7 @@ def encode(sample: Sample, tokenizer: PreTrainedTokenizerBase, *, max_prompt: in
         prompt=shortened,
         hindsight=head_and_tail(hindsight, max_prompt + len(hindsight) - len(prompt)),
         reply=reply_ids,
+        closing=int(tokenizer.eos_token_id),
         cut=len(prompt) - len(shortened),
     )
 

@@ -35,7 +35,12 @@ class Training(Record):
     teacher_top_k: int = Field(100, ge=10, le=100)
     """Tokens of the teacher's distribution that are compared one by one; the rest is one tail bucket."""
     updates: int = Field(1, ge=1, le=64)
-    """Optimiser steps over the same batch."""
+    """Optimiser steps over the same batch, in each round."""
+    rounds: int = Field(1, ge=1, le=16)
+    """The first learns from the recorded replies; each further one from fresh replies of the student, so far, to the
+    same prompts. Without them a small batch is learned by heart and says little about other prompts."""
+    rollouts: int = Field(2, ge=1, le=8)
+    """Fresh replies per prompt in each further round."""
     max_prompt_tokens: int = Field(4096, ge=64)
     """A longer prompt keeps its first quarter and its last three quarters of this many tokens."""
     seed: int = 0

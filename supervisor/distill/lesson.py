@@ -30,7 +30,7 @@ def run_lesson(job: DistillJob, report: Report, *, import_seconds: float = 0.0) 
 
     before = fingerprints(model, samples)
     metrics = train(model, optimizer, samples, job.training, lambda done, step: report(0.15 + 0.7 * done, step))
-    steps += job.training.updates
+    steps += job.training.updates * job.training.rounds
     after = fingerprints(model, samples)
     trained = monotonic()
 

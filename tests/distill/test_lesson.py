@@ -15,7 +15,7 @@ from supervisor.distill.batch import encode
 from supervisor.distill.job import FAILURE, JOB, PROGRESS, RESULT, DistillFailure, DistillResult, Progress
 from supervisor.distill.lesson import run_lesson
 from supervisor.distill.loss import divergence
-from supervisor.distill.step import picked, reply_log_probs, target
+from supervisor.distill.step import picked, recorded, reply_log_probs, target, until_closed
 from supervisor.errors import DistillError
 from tests.distill.lessons import chat_model, job, sample
 
@@ -98,12 +98,29 @@ def test_the_teacher_is_the_base_that_has_read_the_feedback(base: Path, tmp_path
     tuned = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), tmp_path / "v1").eval()
     encoded = encode(sample("one"), AutoTokenizer.from_pretrained(base), max_prompt=1000)
 
-    goal = target(tuned, encoded, top_k=20)
+    goal = target(tuned, recorded([encoded])[0], top_k=20)
 
     with torch.inference_mode():
         expected = reply_log_probs(bare, encoded.hindsight, encoded.reply).gather(-1, goal.support)
     torch.testing.assert_close(goal.teacher[:, :-1], expected, rtol=1e-4, atol=1e-5)
     assert divergence(goal.teacher, goal.teacher, alpha=0.5).abs().max() < 1e-5
+
+
+def test_practice_learns_from_fresh_replies_of_the_student(base: Path, tmp_path: Path) -> None:
+    steps: list[tuple[float, str]] = []
+
+    result = run_lesson(job(base, tmp_path / "v1", rounds=3, rollouts=2), lambda done, step: steps.append((done, step)))
+
+    assert result.step == 6
+    assert result.metrics["batch_size"] == 4  # two prompts, two fresh replies each
+    assert result.metrics["mean_is_ratio"] == pytest.approx(1.0, abs=0.3)
+    assert any("round 2 of 3: practising 1 of 2" in step for _, step in steps)
+    assert [done for done, _ in steps] == sorted(done for done, _ in steps)
+
+
+def test_a_generated_reply_ends_at_its_closing_token() -> None:
+    assert until_closed([5, 6, 2, 2, 2], closing=2) == [5, 6, 2]
+    assert until_closed([5, 6, 7], closing=2) == [5, 6, 7]
 
 
 def test_a_learning_rate_that_explodes_is_an_error_and_no_adapter(base: Path, tmp_path: Path) -> None:
