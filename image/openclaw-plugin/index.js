@@ -4,8 +4,13 @@ import { noteFeedback, showLessons } from "./commands.js";
 import { LearningApi } from "./api.js";
 import { leanStream, withoutCommands } from "./prompt.js";
 import { sharedReplies } from "./replies.js";
+import { began, ended, quiet } from "./running.js";
 
 const PROVIDER = "clawlama";
+
+// How long a command waits for a reply that is being prepared, or written.
+const PREPARING_MS = 20_000;
+const REPLY_MS = 120_000;
 
 // Turns that reach us without OpenClaw's command parser: HTTP and `openclaw agent`. Their caller holds the
 // operator token. On every other channel OpenClaw itself decides who may give commands.
@@ -24,26 +29,33 @@ export default definePluginEntry({
       feedback: (sessionKey, text) => noteFeedback(learning, replies, sessionKey, text),
       lessons: () => showLessons(learning),
     };
+    const handler = (command) => async (ctx) => {
+      await quiet(ctx.sessionKey);
+      return { text: await command(ctx.sessionKey, ctx.args) };
+    };
     api.registerCommand({
       name: "feedback",
       description: "Teach me: say what my last reply should have been like",
       acceptsArgs: true,
-      handler: async (ctx) => ({ text: await commands.feedback(ctx.sessionKey, ctx.args) }),
+      handler: handler(commands.feedback),
     });
-    api.registerCommand({
-      name: "lessons",
-      description: "Show what I learned last",
-      handler: async () => ({ text: await commands.lessons() }),
+    api.registerCommand({ name: "lessons", description: "Show what I learned last", handler: handler(commands.lessons) });
+
+    api.on("message_received", (event) => {
+      if (!event.content.startsWith("/")) began(event.sessionKey, PREPARING_MS);
     });
 
     api.on("before_agent_reply", async (event, ctx) => {
-      if (!isPerson(ctx) || !OPERATOR_CHANNELS.has(ctx.channel)) return undefined;
       const match = /^\/(feedback|lessons)(?:\s+([\s\S]*))?$/.exec(event.cleanedBody.trim());
-      if (!match) return undefined;
+      if (!match || !isPerson(ctx) || !OPERATOR_CHANNELS.has(ctx.channel)) {
+        began(ctx.sessionKey, REPLY_MS);
+        return undefined;
+      }
       return { handled: true, reply: { text: await commands[match[1]](ctx.sessionKey, match[2]) } };
     });
 
     api.on("agent_end", (event, ctx) => {
+      ended(ctx.sessionKey);
       if (event.success && isPerson(ctx) && ctx.sessionKey) replies.remember(ctx.sessionKey, event.messages);
     });
 

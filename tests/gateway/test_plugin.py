@@ -103,6 +103,23 @@ async def test_feedback_works_in_the_control_ui(world: World) -> None:
     ]
 
 
+async def test_feedback_given_while_a_reply_still_comes_waits_for_it_and_costs_it_nothing(world: World) -> None:
+    session = "agent:main:hasty"
+    world.model.hold = anyio.Event()
+    await chat_send(world, "What is steam?", key="steam", session=session)
+    await seen(world.model.asked)
+    await chat_send(world, "/feedback shorter", key="hasty", session=session)
+    world.model.hold.set()
+    await seen(world.learning.posted)
+    world.model.hold = None
+    await chat_send(world, "What is soot?", key="soot", session=session)
+    await seen(world.model.asked, 2)
+
+    (posted,) = world.learning.posted
+    assert posted.body["prompt"] == "What is steam?"
+    assert world.model.asked[-1].messages[2] == {"role": "assistant", "content": posted.body["response"]}
+
+
 async def test_feedback_is_about_the_conversation_it_stands_in(world: World) -> None:
     await world.say("What is iron?", "smith")
     await world.say("What is bread?", "baker")
