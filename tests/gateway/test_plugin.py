@@ -28,7 +28,7 @@ async def chat_send(world: World, text: str, *, key: str, session: str = "agent:
 
 
 async def seen(things: Sized, count: int = 1) -> None:
-    with anyio.fail_after(30):
+    with anyio.fail_after(120):
         while len(things) < count:  # noqa: ASYNC110 - the other side is a process that announces nothing
             await anyio.sleep(0.05)
 

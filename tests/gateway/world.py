@@ -39,7 +39,7 @@ class World:
 
     async def say(self, text: str, session: str) -> str:
         """One turn through the gateway's HTTP API."""
-        with anyio.fail_after(60):
+        with anyio.fail_after(180):
             return "".join([piece async for piece in ask(self.url, TOKENS.gateway, text, session=session)])
 
     async def cli(self, *arguments: str) -> Any:
