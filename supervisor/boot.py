@@ -1,5 +1,6 @@
 """The only place where objects are made and joined. One block: inside it everything is up, after it nothing is left."""
 
+import shutil
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -87,13 +88,13 @@ async def booted(settings: Settings, tell: Tell, *, show_output: bool = True) ->
     """
     started = anyio.current_time()
     data = DataDir(settings.data.absolute())
+    adopt_orphans()
+    await anyio.to_thread.run_sync(end_leftovers, data)  # first: they may hold our ports
     await anyio.to_thread.run_sync(check, settings)
     data.prepare()
-    adopt_orphans()
     with data.locked(), one_error():
-        if swept := await anyio.to_thread.run_sync(sweep, str(data.root)):
-            log.warning("ended what an earlier supervisor left behind", pids=swept)
         forget_running(data)
+        forget_unfinished(data)
         made = await anyio.to_thread.run_sync(make, settings, data, show_output)
         try:
             async with started_up(made, tell):
@@ -104,6 +105,22 @@ async def booted(settings: Settings, tell: Tell, *, show_output: bool = True) ->
             forget_running(data)
             await end_descendants()
             remove_lock_files(made.claw)
+
+
+def end_leftovers(data: DataDir) -> None:
+    """Kill what a supervisor that died left running in this folder. AlreadyRunning while one lives there."""
+    if not data.run.is_dir():
+        return
+    with data.locked():
+        if swept := sweep(str(data.root)):
+            log.warning("ended what an earlier supervisor left behind", pids=swept)
+
+
+def forget_unfinished(data: DataDir) -> None:
+    """Remove what a lesson left that was cut short by our death: its job, and the version in the making."""
+    for job in data.lessons.iterdir():
+        shutil.rmtree(job, ignore_errors=True)
+    AdapterStore(data.adapters).drop_unfinished()
 
 
 @contextmanager

@@ -123,6 +123,13 @@ class AdapterStore:
                 break
         return AdapterVersion(manifest, folder)
 
+    def drop_unfinished(self) -> None:
+        """Remove what was being staged or deleted when we died. Only while nobody stages anything."""
+        for staging in list(self.root.glob(f"**/{STAGING}")):
+            shutil.rmtree(staging, ignore_errors=True)
+        for draft in self.root.glob(f"**/.{LINK}"):
+            draft.unlink(missing_ok=True)
+
     def delete(self, adapter: str) -> bool:
         """Drop an adapter's versions, but not adapters whose names go on from its own; False when there was none."""
         home = self.home(adapter)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from supervisor.errors import AlreadyRunning, MachineError
 
@@ -73,8 +74,11 @@ class DataDir:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder for this process; the kernel lets go when we die. AlreadyRunning when another has it."""
-        with (self.run / "lock").open("a+") as file:
+        """Hold the folder for this process; the kernel lets go when we die.
+
+        Raises AlreadyRunning when another has it, MachineError when the lock file cannot be written.
+        """
+        with self._lock_file() as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as exc:
@@ -89,3 +93,13 @@ class DataDir:
             file.write(f"{os.getpid()}\n")
             file.flush()
             yield
+
+    def _lock_file(self) -> TextIO:
+        path = self.run / "lock"
+        try:
+            return path.open("a+")
+        except OSError as exc:
+            raise MachineError(
+                f"{path} cannot be opened: {exc.strerror}; make the data folder writable for this user, "
+                "or choose another with CLAWLAMA_DATA"
+            ) from exc

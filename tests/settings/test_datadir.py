@@ -91,6 +91,16 @@ def test_a_killed_holder_leaves_the_folder_free(data: DataDir) -> None:
         assert (data.run / "lock").read_text() == f"{os.getpid()}\n"
 
 
+def test_a_lock_that_cannot_be_written_is_named_with_the_remedy(data: DataDir) -> None:
+    (data.run / "lock").mkdir()
+
+    with (
+        pytest.raises(MachineError, match=r"run/lock cannot be opened: Is a directory; make the data folder"),
+        data.locked(),
+    ):
+        pass
+
+
 def test_what_runs_is_found_only_while_it_holds_the_folder(data: DataDir) -> None:
     with data.locked():
         assert read_running(data) is None
