@@ -13,13 +13,15 @@ ClawlamaError
 │   └── CrashLoop       died too often to be restarted
 ├── GatewayError        OpenClaw could not be asked, or could not answer
 ├── EngineError         an inference engine refused or broke
-│   └── UnknownModel    a request names a model that is not served
+│   ├── UnknownModel    a request names a model that is not served
+│   └── NotServed       the engine says that it serves a version, and its probabilities say that it does not
 ├── RequestError        a request to the API cannot be served as it stands; names its HTTP status
 ├── JournalError        the journal cannot be opened, read or written
 │   └── NoSuchEntry     an id names nothing in the journal
 ├── AdapterError        an adapter version is missing, broken or of another base
 └── DistillError        training or conversion failed
     ├── DistillFailed   the trainer ended without a result
+    │   └── TrainerKilled   it was killed: its work may go well another time
     └── GgufError       a model or adapter cannot be written as GGUF
 """
 
@@ -84,6 +86,10 @@ class UnknownModel(EngineError):
         self.model = model
 
 
+class NotServed(EngineError):
+    pass
+
+
 class RequestError(ClawlamaError):
     def __init__(self, status: int, problem: str) -> None:
         super().__init__(problem)
@@ -111,6 +117,10 @@ class DistillFailed(DistillError):
     def __init__(self, job: str, problem: str) -> None:
         super().__init__(f"lesson {job}: {problem}")
         self.job = job
+
+
+class TrainerKilled(DistillFailed):
+    pass
 
 
 class GgufError(DistillError):

@@ -10,7 +10,7 @@ import anyio
 from pydantic import ValidationError
 
 from supervisor.distill.job import FAILURE, JOB, PROGRESS, RESULT, DistillFailure, DistillJob, DistillResult, Progress
-from supervisor.errors import DistillFailed
+from supervisor.errors import DistillFailed, TrainerKilled
 from supervisor.executors.executor import OnProgress
 from supervisor.services.output import Output
 from supervisor.services.process import Command, running
@@ -55,14 +55,19 @@ def prepare(folder: Path, job: DistillJob) -> None:
 
 
 def outcome(job: DistillJob, folder: Path, code: int) -> DistillResult:
-    """The result that the trainer left, or DistillFailed with what it said."""
+    """The result that the trainer left. Raises DistillFailed with what it said, TrainerKilled if a signal ended it."""
+    if code < 0:
+        raise TrainerKilled(
+            job.id, f"the trainer was ended by signal {-code} and left no result; is there too little memory?"
+        )
     try:
         if code == 0:
             return DistillResult.model_validate_json((folder / RESULT).read_text())
         problem = DistillFailure.model_validate_json((folder / FAILURE).read_text()).problem
     except (FileNotFoundError, ValidationError) as exc:
-        how = f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
-        raise DistillFailed(job.id, f"the trainer {how} and left no result; its output is in the log folder") from exc
+        raise DistillFailed(
+            job.id, f"the trainer ended with code {code} and left no result; its output is in the log folder"
+        ) from exc
     raise DistillFailed(job.id, problem)
 
 

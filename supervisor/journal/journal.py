@@ -210,6 +210,13 @@ class Journal:
             del self._live[lesson_id]
         return self._announced(lesson)
 
+    async def release_lesson(self, lesson_id: str) -> Lesson:
+        """Queue a lesson again that is being stopped; the attempt does not count. One not under way is left alone."""
+        async with self._database.writing() as connection:
+            lesson = await queue.release(connection, lesson_id)
+        self._live.pop(lesson_id, None)
+        return self._announced(lesson)
+
     async def requeue_interrupted(self) -> list[Lesson]:
         """Queue again what was under way when the supervisor died. For boot, before anything claims."""
         async with self._database.writing() as connection:

@@ -97,6 +97,16 @@ async def requeue(connection: AsyncConnection) -> list[Lesson]:
     return queued
 
 
+async def release(connection: AsyncConnection, lesson_id: str) -> Lesson:
+    """Undo a claim."""
+    lesson = await get(connection, lesson_id)
+    if lesson.state in UNDER_WAY:
+        changes = {"state": "queued", "attempts": lesson.attempts - 1, "changed": datetime.now(UTC)}
+        lesson = lesson.model_copy(update={**changes, "step": "stopped; waiting to start again"})
+        await put(connection, lesson)
+    return lesson
+
+
 async def _startable(connection: AsyncConnection) -> list[Lesson]:
     busy = {lesson.adapter for lesson in await in_state(connection, *UNDER_WAY)}
     return [lesson for lesson in await in_state(connection, "queued", "gathering") if lesson.adapter not in busy]

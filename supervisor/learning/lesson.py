@@ -18,7 +18,7 @@ from supervisor.adapters.manifest import Manifest
 from supervisor.adapters.store import AdapterStore, AdapterVersion, file_records
 from supervisor.distill.job import DistillJob, DistillResult, Progress
 from supervisor.engines.engine import Engine, Version
-from supervisor.errors import AdapterError, ClawlamaError, DistillFailed, EngineError
+from supervisor.errors import AdapterError, ClawlamaError, DistillFailed, EngineError, NotServed, TrainerKilled
 from supervisor.executors.executor import Executor
 from supervisor.journal.journal import Journal
 from supervisor.journal.records import Lesson
@@ -29,7 +29,7 @@ from supervisor.plan.plan import Plan
 
 JOB_FILE, RESULT_FILE = "job.json", "result.json"
 TRAINED = 0.9  # share of the progress bar that training fills; serving and proving fill the rest
-MAX_ATTEMPTS = 3  # a lesson that brings everything down must not do so at every start
+MAX_ATTEMPTS = 3  # a lesson that brings everything down must not do so for ever
 
 log = structlog.get_logger()
 
@@ -66,7 +66,10 @@ class Clock:
 
 
 async def teach(teaching: Teaching, lesson: Lesson) -> Lesson:
-    """Carry a claimed lesson to its end; an expected failure is its state and error text, not an exception."""
+    """Carry a claimed lesson to its end; an expected failure is its state and error text, not an exception.
+
+    One that a kill cut short is queued again, ``MAX_ATTEMPTS`` times at most.
+    """
     clock = Clock()
     try:
         async with clock.timing("total"):
@@ -81,6 +84,9 @@ async def teach(teaching: Teaching, lesson: Lesson) -> Lesson:
                 )
             proof = await serve(teaching, lesson, version, clock)
     except ClawlamaError as exc:
+        if passing(exc) and lesson.attempts < MAX_ATTEMPTS:
+            log.warning("lesson interrupted, trying again", lesson=lesson.id, problem=str(exc))
+            return await teaching.journal.update_lesson(lesson.id, state="queued", step="interrupted; tries again")
         log.warning("lesson failed", lesson=lesson.id, problem=str(exc))
         return await teaching.journal.update_lesson(
             lesson.id, state="failed", error=str(exc), timing_ms=clock.marks, step="failed"
@@ -90,6 +96,11 @@ async def teach(teaching: Teaching, lesson: Lesson) -> Lesson:
     return await teaching.journal.update_lesson(
         lesson.id, state="done", progress=1.0, step="learned", metrics=metrics, timing_ms=clock.marks
     )
+
+
+def passing(problem: ClawlamaError) -> bool:
+    """Whether it may go well another time: somebody killed the trainer, or the engine."""
+    return isinstance(problem, TrainerKilled | EngineError) and not isinstance(problem, NotServed)
 
 
 def committed(teaching: Teaching, lesson: Lesson) -> AdapterVersion | None:
@@ -152,7 +163,7 @@ async def rested(teaching: Teaching, lesson: Lesson, clock: Clock) -> AsyncItera
 
 
 async def serve(teaching: Teaching, lesson: Lesson, version: AdapterVersion, clock: Clock) -> Proof:
-    """Publish, prove, promote. EngineError when the served model is not the trained one; the old one is then back."""
+    """Publish, prove, promote. Raises NotServed when it is not what serves then; the version before is then back."""
     name = version.manifest.version
     await teaching.journal.update_lesson(
         lesson.id,
@@ -169,7 +180,7 @@ async def serve(teaching: Teaching, lesson: Lesson, version: AdapterVersion, clo
         async with clock.timing("logprobs"):
             proof = await prove(teaching.engine, result_of(version), job_of(version).samples)
         if not proof.holds:
-            raise EngineError(
+            raise NotServed(
                 f"{name} is not what is served: its replies are {proof.apart:.3f} nats a token from the trained model, "
                 f"and the lesson moved them by {proof.moved:.3f}"
             )

@@ -8,6 +8,8 @@ import anyio
 from supervisor.journal.changes import Changes
 from supervisor.learning.lesson import Teaching, teach
 
+STOP_WITHIN = 2.0  # seconds to note that a lesson was stopped
+
 
 @dataclass
 class Learning:
@@ -18,7 +20,7 @@ class Learning:
     teaching_now: str | None = None  # the lesson under way, for health
 
     async def run(self) -> None:
-        """Teach until cancelled. A lesson that was under way when we died before is taken up again."""
+        """Teach until cancelled. A lesson under way then, or when we died before, is taken up at the next start."""
         journal = self.teaching.journal
         await journal.requeue_interrupted()
         async with journal.changes() as changes:
@@ -30,6 +32,10 @@ class Learning:
                 self.teaching_now = lesson.id
                 try:
                     await teach(self.teaching, lesson)
+                except anyio.get_cancelled_exc_class():
+                    with anyio.move_on_after(STOP_WITHIN, shield=True):
+                        await journal.release_lesson(lesson.id)
+                    raise
                 finally:
                     self.teaching_now = None
 

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from supervisor.distill.job import FAILURE, RESULT, DistillFailure, DistillJob, LoraShape, Progress, Sample, Training
-from supervisor.errors import DistillFailed
+from supervisor.errors import DistillFailed, TrainerKilled
 from supervisor.executors.local import LocalExecutor, follow, outcome
 from supervisor.services.output import Output
 from tests.learning.results import result
@@ -77,7 +77,7 @@ async def test_a_killed_trainer_is_a_failed_lesson_that_says_so(tmp_path: Path) 
         (trainer,) = trainers(scratch)
         trainer.kill()
 
-    with anyio.fail_after(60), pytest.raises(DistillFailed, match="the trainer was ended by signal 9 and left no"):
+    with anyio.fail_after(60), pytest.raises(TrainerKilled, match="the trainer was ended by signal 9 and left no"):
         await executor(scratch).run(job(tmp_path), acting(kill))
 
     assert not any(scratch.iterdir())

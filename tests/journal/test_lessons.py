@@ -132,6 +132,27 @@ async def test_what_was_under_way_is_queued_again_after_a_crash(journal: Journal
     assert [lesson.state for lesson in await journal.lessons(10)] == ["done", "queued", "queued"]
 
 
+async def test_a_lesson_that_is_stopped_waits_as_if_it_had_not_been_started(journal: Journal) -> None:
+    await taught(journal)
+    claimed = await journal.claim_lesson(patience=NOW)
+    assert claimed is not None
+    await journal.update_lesson(claimed.id, progress=0.5, step="training")
+
+    released = await journal.release_lesson(claimed.id)
+
+    assert (released.state, released.attempts) == ("queued", 0)
+    assert await journal.lesson(claimed.id) == released
+    again = await journal.claim_lesson(patience=NOW)
+    assert again is not None
+    assert (again.id, again.attempts) == (claimed.id, 1)
+
+
+async def test_a_lesson_that_has_ended_cannot_be_stopped(journal: Journal) -> None:
+    done = await journal.update_lesson((await taught(journal)).id, state="done")
+
+    assert await journal.release_lesson(done.id) == done
+
+
 async def test_the_end_of_a_lesson_is_stamped_and_its_numbers_kept(journal: Journal) -> None:
     lesson = await taught(journal)
 

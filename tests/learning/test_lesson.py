@@ -3,7 +3,7 @@
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from supervisor.distill.job import DistillJob, DistillResult, Progress
 from supervisor.distill.lesson import run_lesson
 from supervisor.engines.engine import Score, Version
 from supervisor.engines.llama import LlamaEngine, LlamaSetup
-from supervisor.errors import DistillFailed
+from supervisor.errors import DistillFailed, EngineError, TrainerKilled
 from supervisor.executors.executor import OnProgress
 from supervisor.executors.local import LocalExecutor
 from supervisor.host.detect import detect
@@ -74,9 +74,23 @@ async def classroom(base: Path, data: Path) -> AsyncIterator[Teaching]:
             tg.cancel_scope.cancel()
 
 
-async def queued(journal: Journal, text: str = "no emojis", **orchestration: Any) -> Lesson:
+async def waiting(journal: Journal, text: str = "no emojis", **orchestration: Any) -> Lesson:
     said = NewFeedback(adapter=ADAPTER, text=text, prompt="how are you?", response="Hello there! 😊🎉")
-    await journal.add_feedback([said], training={}, orchestration=orchestration, gather=False, batch_size=4)
+    return await journal.add_feedback([said], training={}, orchestration=orchestration, gather=False, batch_size=4)
+
+
+async def ended(room: Teaching, lesson: Lesson) -> Lesson:
+    """The lesson as the learning loop leaves it."""
+    async with room.journal.changes() as changes, anyio.create_task_group() as tg:
+        tg.start_soon(Learning(room, patience=timedelta(0)).run)
+        while not (lesson := await room.journal.lesson(lesson.id)).ended:
+            await anext(changes)
+        tg.cancel_scope.cancel()
+    return lesson
+
+
+async def queued(journal: Journal, text: str = "no emojis", **orchestration: Any) -> Lesson:
+    await waiting(journal, text, **orchestration)
     lesson = await journal.claim_lesson(patience=timedelta(0))
     assert lesson is not None
     return lesson
@@ -102,6 +116,19 @@ class Broken:
 
 
 @dataclass
+class Unlucky:
+    """An executor whose trainer is killed so many times before it gets through."""
+
+    times: int
+
+    async def run(self, job: DistillJob, on_progress: OnProgress) -> DistillResult:
+        self.times -= 1
+        if self.times >= 0:
+            raise TrainerKilled(job.id, "the trainer was ended by signal 9")
+        return await Here().run(job, on_progress)
+
+
+@dataclass
 class Deaf:
     """An engine that says yes to every new version and goes on serving what it has."""
 
@@ -116,6 +143,29 @@ class Deaf:
 
     async def score(self, messages: Sequence[Mapping[str, Any]], reply: str | Sequence[int], *, model: str) -> Score:
         return await self.real.score(messages, reply, model=model)
+
+
+class Brittle(Deaf):
+    """An engine that dies the first time that it gets a new version."""
+
+    async def publish(self, version: Version | None) -> None:
+        await super().publish(version)
+        if len(self.asked) == 1:
+            raise EngineError("v0001 does not load")
+        await self.real.publish(version)
+
+
+@dataclass
+class Held:
+    """An executor that trains until it is stopped."""
+
+    started: anyio.Event = field(default_factory=anyio.Event)
+
+    async def run(self, job: DistillJob, on_progress: OnProgress) -> DistillResult:
+        (job.out / "half").touch()
+        self.started.set()
+        await anyio.sleep_forever()
+        raise AssertionError
 
 
 async def test_a_lesson_ends_with_its_version_served_and_proved(base: Path, tmp_path: Path) -> None:
@@ -171,6 +221,48 @@ async def test_a_dead_trainer_fails_the_lesson_and_nothing_else(base: Path, tmp_
         assert (lesson.state, room.engine.served.version) == ("failed", None)
         assert "signal 9" in str(lesson.error)
         assert room.adapters.versions(ADAPTER) == []
+
+
+async def test_a_killed_trainer_gets_another_try(base: Path, tmp_path: Path) -> None:
+    async with classroom(base, tmp_path) as room:
+        lesson = await ended(replace(room, executor=Unlucky(MAX_ATTEMPTS - 1)), await waiting(room.journal))
+
+        assert (lesson.state, lesson.attempts, lesson.version) == ("done", MAX_ATTEMPTS, "v0001")
+
+
+async def test_a_trainer_that_is_killed_each_time_fails_the_lesson(base: Path, tmp_path: Path) -> None:
+    async with classroom(base, tmp_path) as room:
+        lesson = await ended(replace(room, executor=Unlucky(MAX_ATTEMPTS)), await waiting(room.journal))
+
+        assert (lesson.state, lesson.attempts) == ("failed", MAX_ATTEMPTS)
+        assert "signal 9" in str(lesson.error)
+
+
+async def test_an_engine_that_dies_with_a_new_version_gets_another_try(base: Path, tmp_path: Path) -> None:
+    async with classroom(base, tmp_path) as room:
+        assert isinstance(room.engine, LlamaEngine)
+        brittle = Brittle(room.engine, [])
+
+        lesson = await ended(replace(room, engine=brittle), await waiting(room.journal))
+
+        assert (lesson.state, lesson.version) == ("done", "v0001")
+        assert brittle.asked == ["v0001", "v0001"]
+        assert len(room.adapters.versions(ADAPTER)) == 1  # and was not trained twice
+
+
+async def test_a_lesson_that_is_stopped_is_no_failed_attempt(base: Path, tmp_path: Path) -> None:
+    async with classroom(base, tmp_path) as room:
+        lesson = await waiting(room.journal)
+        training = Held()
+
+        async with anyio.create_task_group() as tg:
+            tg.start_soon(Learning(replace(room, executor=training), patience=timedelta(0)).run)
+            await training.started.wait()
+            tg.cancel_scope.cancel()
+
+        stopped = await room.journal.lesson(lesson.id)
+        assert (stopped.state, stopped.attempts) == ("queued", 0)
+        assert not list(tmp_path.rglob("adapters/**/.staging/*"))
 
 
 async def test_an_engine_that_ignores_the_adapter_is_found_out(base: Path, tmp_path: Path) -> None:
