@@ -100,7 +100,8 @@ class Probe(Record):
     """
 
     sample: str
-    prompt_tokens: int
+    prompt: tuple[int, ...]
+    """Token ids as they were trained on: tools written in, a long one cut."""
     token_ids: tuple[int, ...]
     before: tuple[float, ...]
     after: tuple[float, ...]

@@ -46,7 +46,7 @@ def run_lesson(job: DistillJob, report: Report, *, import_seconds: float = 0.0) 
         probes=tuple(
             Probe(
                 sample=sample.sample.id,
-                prompt_tokens=len(sample.prompt),
+                prompt=sample.prompt,
                 token_ids=sample.reply,
                 before=was,
                 after=is_now,

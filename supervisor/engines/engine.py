@@ -15,6 +15,7 @@ import httpx
 from supervisor.services.service import Service
 
 Route = Literal["/v1/chat/completions", "/v1/completions"]
+Prompt = Sequence[Mapping[str, Any]] | Sequence[int]  # messages, or token ids
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class Engine(Protocol):
         """
         ...
 
-    async def score(self, messages: Sequence[Mapping[str, Any]], reply: str | Sequence[int], *, model: str) -> Score:
+    async def score(self, prompt: Prompt, reply: str | Sequence[int], *, model: str) -> Score:
         """How likely the served model finds this reply (text, or token ids), token by token."""
         ...
 

@@ -19,7 +19,7 @@ import httpx
 from pydantic import ValidationError
 
 from supervisor.engines.door import Door
-from supervisor.engines.engine import Reply, Route, Score, Served, Version
+from supervisor.engines.engine import Prompt, Reply, Route, Score, Served, Version
 from supervisor.engines.llama_score import score_reply
 from supervisor.engines.llama_server import Endpoint, LlamaConfig
 from supervisor.errors import EngineError, UnknownModel
@@ -115,13 +115,13 @@ class LlamaEngine:
                 with anyio.CancelScope(shield=True):
                     await response.aclose()
 
-    async def score(self, messages: Sequence[Mapping[str, Any]], reply: str | Sequence[int], *, model: str) -> Score:
+    async def score(self, prompt: Prompt, reply: str | Sequence[int], *, model: str) -> Score:
         if model not in self.served.models:
             raise UnknownModel(model, self.served.models)
         async with self._door.passing():
             endpoint = await self._endpoint()
             ask = partial(self._ask, endpoint)
-            return await score_reply(ask, messages, reply, extra=self._adapters(tuned=model != self._setup.base))
+            return await score_reply(ask, prompt, reply, extra=self._adapters(tuned=model != self._setup.base))
 
     async def publish(self, version: Version | None) -> None:
         """Raises EngineError when llama.cpp does not come up with this version; the one before then serves again."""

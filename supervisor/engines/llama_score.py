@@ -8,7 +8,7 @@ the bias.
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from supervisor.engines.engine import Score
+from supervisor.engines.engine import Prompt, Score
 from supervisor.errors import EngineError
 
 FORCED = 1e4  # added to the wanted token's logit
@@ -22,26 +22,25 @@ class Ask(Protocol):
 
 async def score_reply(
     ask: Ask,
-    messages: Sequence[Mapping[str, Any]],
+    prompt: Prompt,
     reply: str | Sequence[int],
     *,
     extra: Mapping[str, Any],
 ) -> Score:
-    """Score ``reply`` as the assistant's whole answer to ``messages``; ``extra`` goes into every request.
+    """Score ``reply`` as the assistant's whole answer to ``prompt``; ``extra`` goes into every request.
 
-    A text gets the model's closing token behind it; token ids are taken as they are.
+    A text gets the model's closing token behind it; token ids, of either, are taken as they are.
     """
-    prompt_text = (await ask("/apply-template", {"messages": list(messages)}))["prompt"]
-    prompt = await tokens(ask, prompt_text)
+    asked = await prompt_tokens(ask, prompt)
     if isinstance(reply, str):
         closing = (await ask("/props"))["eos_token"]
         reply = await tokens(ask, reply + closing)
-    steps = [await forced(ask, [*prompt, *reply[:index]], wanted, extra) for index, wanted in enumerate(reply)]
+    steps = [await forced(ask, [*asked, *reply[:index]], wanted, extra) for index, wanted in enumerate(reply)]
     return Score(
         tokens=tuple(str(step["token"]) for step in steps),
         token_ids=tuple(reply),
         logprobs=tuple(float(step["logprob"]) for step in steps),
-        prompt_tokens=len(prompt),
+        prompt_tokens=len(asked),
     )
 
 
@@ -75,6 +74,13 @@ async def closing_token(ask: Ask, body: Mapping[str, Any], wanted: int, extra: M
                 found: Mapping[str, Any] = entry
                 return found
     raise EngineError(f"the engine gives no probability for token {wanted}; it cannot be scored")
+
+
+async def prompt_tokens(ask: Ask, prompt: Prompt) -> list[int]:
+    messages = [one for one in prompt if not isinstance(one, int)]
+    if not messages:
+        return [one for one in prompt if isinstance(one, int)]
+    return await tokens(ask, (await ask("/apply-template", {"messages": messages}))["prompt"])
 
 
 async def tokens(ask: Ask, text: str) -> list[int]:

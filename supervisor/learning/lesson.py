@@ -178,7 +178,7 @@ async def serve(teaching: Teaching, lesson: Lesson, version: AdapterVersion, clo
     await teaching.journal.update_lesson(lesson.id, progress=0.95, step=f"proving that {name} is live")
     try:
         async with clock.timing("logprobs"):
-            proof = await prove(teaching.engine, result_of(version), job_of(version).samples)
+            proof = await prove(teaching.engine, result_of(version))
         if not proof.holds:
             raise NotServed(
                 f"{name} is not what is served: its replies are {proof.apart:.3f} nats a token from the trained model, "
@@ -217,10 +217,6 @@ def describe(teaching: Teaching, lesson: Lesson, name: str, job: DistillJob, res
 
 def result_of(version: AdapterVersion) -> DistillResult:
     return DistillResult.model_validate_json(text_of(version.folder / RESULT_FILE))
-
-
-def job_of(version: AdapterVersion) -> DistillJob:
-    return DistillJob.model_validate_json(text_of(version.folder / JOB_FILE))
 
 
 def text_of(path: Path) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from supervisor.distill.job import DistillResult, Probe, Sample
+from supervisor.distill.job import DistillResult, Probe
 from supervisor.engines.engine import Engine
 
 MOST_MOVED = 16  # tokens of a reply that are compared: those that the lesson moved most
@@ -28,11 +28,13 @@ class Proof:
         return self.apart < self.moved / 2 if self.conclusive else self.apart <= RESOLUTION
 
 
-async def prove(engine: Engine, result: DistillResult, samples: Sequence[Sample]) -> Proof:
-    """Score the most moved reply on the served model. Raises EngineError when it cannot be asked."""
+async def prove(engine: Engine, result: DistillResult) -> Proof:
+    """Score the most moved reply on the served model. Raises EngineError when it cannot be asked.
+
+    The prompt goes as token ids: the trainer may have cut it, and wrote the tools into it.
+    """
     probe = max(result.probes, key=lambda one: max(changes(one)))
-    sample = next(sample for sample in samples if sample.id == probe.sample)
-    score = await engine.score(sample.messages, probe.token_ids, model=engine.served.adapter)
+    score = await engine.score(probe.prompt, probe.token_ids, model=engine.served.adapter)
     return compare(probe, score.logprobs)
 
 

@@ -7,6 +7,7 @@ from supervisor.distill.job import DistillJob, LoraShape, Sample, Training
 from tests.distill import random_models
 
 TEMPLATE = (
+    "{% if tools %}{{ tools | tojson }}{% endif %}"
     "{% for m in messages %}{{ '<' + m.role + '>' + m.content + eos_token }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<assistant>' }}{% endif %}"
 )

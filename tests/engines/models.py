@@ -34,15 +34,20 @@ class Trained:
         """Of a whole reply, the closing token included."""
         return (*self.tokenizer(text)["input_ids"], self.tokenizer.eos_token_id)
 
+    @property
+    def prompt(self) -> list[int]:
+        """The ids of QUESTION as it is asked."""
+        text = self.tokenizer.apply_chat_template(QUESTION, tokenize=False, add_generation_prompt=True)
+        found: list[int] = self.tokenizer(text)["input_ids"]
+        return found
+
     def logprobs(self, token_ids: Sequence[int], *, tuned: bool) -> list[float]:
         """Of these tokens as the reply to QUESTION, according to transformers."""
         model = AutoModelForCausalLM.from_pretrained(self.base, dtype=torch.float32)
         model = PeftModel.from_pretrained(model, self.adapter) if tuned else model
-        text = self.tokenizer.apply_chat_template(QUESTION, tokenize=False, add_generation_prompt=True)
-        prompt: list[int] = self.tokenizer(text)["input_ids"]
         with torch.inference_mode():
-            logits = model(torch.tensor([[*prompt, *token_ids]])).logits[0]  # (tokens, vocabulary)
-        rows = logits.log_softmax(-1)[len(prompt) - 1 : -1]
+            logits = model(torch.tensor([[*self.prompt, *token_ids]])).logits[0]  # (tokens, vocabulary)
+        rows = logits.log_softmax(-1)[len(self.prompt) - 1 : -1]
         found: list[float] = rows.gather(-1, torch.tensor(token_ids)[:, None])[:, 0].tolist()
         return found
 

@@ -109,6 +109,15 @@ async def test_token_ids_are_scored_as_they_are(model: Trained, tmp_path: Path) 
     assert again.prompt_tokens == told.prompt_tokens
 
 
+async def test_a_prompt_of_token_ids_is_taken_as_it_is(model: Trained, tmp_path: Path) -> None:
+    async with engine(model.base, tmp_path) as one:
+        told = await one.score(QUESTION, REPLY, model=BASE)
+        again = await one.score(model.prompt, told.token_ids, model=BASE)
+
+    assert again.prompt_tokens == told.prompt_tokens
+    assert again.logprobs == pytest.approx(told.logprobs, abs=0.02)
+
+
 async def test_scores_and_replies_do_not_disturb_each_other(model: Trained, tmp_path: Path) -> None:
     async with engine(model.base, tmp_path, model.version) as one:
         alone = await one.score(QUESTION, REPLY, model=ADAPTER)

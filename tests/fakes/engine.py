@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 
-from supervisor.engines.engine import Reply, Route, Score, Served, Version
+from supervisor.engines.engine import Prompt, Reply, Route, Score, Served, Version
 from supervisor.errors import EngineError, UnknownModel
 from supervisor.services.service import Service
 
@@ -37,14 +37,14 @@ class FakeEngine:
             finally:
                 await response.aclose()
 
-    async def score(self, messages: Sequence[Mapping[str, Any]], reply: str | Sequence[int], *, model: str) -> Score:
+    async def score(self, prompt: Prompt, reply: str | Sequence[int], *, model: str) -> Score:
         if model not in self.served.models:
             raise UnknownModel(model, self.served.models)
         if not self.scores:
             raise EngineError("the engine is being restarted")
         tokens = tuple(str(reply).split(" "))
         logprobs = tuple(-0.5 for _ in tokens)
-        return Score(tokens, tuple(range(len(tokens))), logprobs, prompt_tokens=len(messages))
+        return Score(tokens, tuple(range(len(tokens))), logprobs, prompt_tokens=len(prompt))
 
     async def publish(self, version: Version | None) -> None:
         self.served = Served(self.served.base, self.served.adapter, version.name if version else None)

@@ -8,7 +8,7 @@ from supervisor.distill.job import DistillResult, LoraShape, Probe
 def probe(before: tuple[float, ...] = (-1.0, -2.0), after: tuple[float, ...] = (-1.5, -2.5), **other: Any) -> Probe:
     values = {
         "sample": "fb-1",
-        "prompt_tokens": 5,
+        "prompt": (1, 2, 3),
         "token_ids": tuple(range(len(before))),
         "before": before,
         "after": after,

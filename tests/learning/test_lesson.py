@@ -1,7 +1,7 @@
 """Lessons with everything real but small: trainer process, llama.cpp, journal, adapters on disk."""
 
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -14,7 +14,7 @@ import pytest
 from supervisor.adapters.store import AdapterStore, file_record
 from supervisor.distill.job import DistillJob, DistillResult, Progress
 from supervisor.distill.lesson import run_lesson
-from supervisor.engines.engine import Score, Version
+from supervisor.engines.engine import Prompt, Score, Version
 from supervisor.engines.llama import LlamaEngine, LlamaSetup
 from supervisor.errors import DistillFailed, EngineError, TrainerKilled
 from supervisor.executors.executor import OnProgress
@@ -32,6 +32,7 @@ from supervisor.services.output import Output
 from supervisor.services.tree import Tree
 from supervisor.settings.settings import Settings
 from tests.distill.lessons import chat_model
+from tests.journal.samples import completion, feedback, taught
 
 ADAPTER = "openclaw/assistant"
 
@@ -141,8 +142,8 @@ class Deaf:
     async def publish(self, version: Version | None) -> None:
         self.asked.append(version.name if version else None)
 
-    async def score(self, messages: Sequence[Mapping[str, Any]], reply: str | Sequence[int], *, model: str) -> Score:
-        return await self.real.score(messages, reply, model=model)
+    async def score(self, prompt: Prompt, reply: str | Sequence[int], *, model: str) -> Score:
+        return await self.real.score(prompt, reply, model=model)
 
 
 class Brittle(Deaf):
@@ -356,3 +357,24 @@ async def test_the_loop_teaches_what_is_queued_and_what_has_waited_long_enough(b
         tg.cancel_scope.cancel()
 
         assert (await room.journal.lesson(gathering.id)).state == "done"
+
+
+@pytest.mark.parametrize(
+    ("question", "tools", "training"),
+    [
+        ("how are you?", [{"type": "function", "function": {"name": "look"}}], {}),
+        ("how are you? " * 40, [], {"max_prompt_tokens": 64}),
+    ],
+)
+async def test_a_prompt_with_tools_and_a_prompt_that_was_cut_can_be_proved_live(
+    base: Path, tmp_path: Path, question: str, tools: list[dict[str, Any]], training: dict[str, Any]
+) -> None:
+    async with classroom(base, tmp_path) as room:
+        said = [{"role": "user", "content": question}]
+        reply = completion("Hello there! 😊🎉", messages=said, request={"messages": said, "tools": tools})
+        await room.journal.add_completion(reply)
+        await taught(room.journal, feedback(completion_id=reply.id), **training)
+        lesson = await room.journal.claim_lesson(patience=timedelta(0))
+        assert lesson is not None
+
+        assert (await teach(room, lesson)).state == "done"
