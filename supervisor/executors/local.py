@@ -31,7 +31,8 @@ class LocalExecutor:
         folder = self.scratch / job.id
         try:
             prepare(folder, job)
-            command = Command(argv=(sys.executable, "-m", "supervisor.distill", str(folder)), env=self.environment)
+            argv = (sys.executable, "-m", "supervisor.distill", str(folder))
+            command = Command(argv, env={**self.environment, "TMPDIR": str(folder)})  # torch leaves a cache there
             async with (
                 running(command, grace=2.0, output=self.output, owner=self.owner) as process,
                 anyio.create_task_group() as tg,

@@ -70,6 +70,20 @@ async def test_a_lesson_on_a_model_that_is_not_there_fails_naming_it(tmp_path: P
     assert not any((tmp_path / "scratch").iterdir())
 
 
+async def test_what_a_trainer_leaves_in_its_temporary_folder_goes_with_the_job(tmp_path: Path) -> None:
+    scratch = tmp_path / "scratch"
+    seen: list[str] = []
+
+    def look() -> None:
+        seen.extend(trainer.environ()["TMPDIR"] for trainer in trainers(scratch))
+
+    with anyio.fail_after(120), pytest.raises(DistillFailed):
+        await executor(scratch).run(job(tmp_path), acting(look))
+
+    assert set(seen) == {str(scratch / "les-1")}
+    assert not any(scratch.iterdir())
+
+
 async def test_a_killed_trainer_is_a_failed_lesson_that_says_so(tmp_path: Path) -> None:
     scratch = tmp_path / "scratch"
 
