@@ -209,7 +209,7 @@ async def started_up(made: Made, tell: Tell) -> AsyncIterator[None]:
             await outer.start(
                 lambda **started: serve(create_app(context), host=settings.api_host, port=settings.api_port, **started)
             )
-            tell(f"API on {made.running.api_url}")
+            tell(f"API on {made.running.api_url}; next the model, then OpenClaw, which takes longest")
             async with anyio.create_task_group() as inner:
                 for service in tree.services:
                     inner.start_soon(tell_ready, service, tell)

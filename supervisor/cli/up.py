@@ -7,10 +7,11 @@ from typing import Annotated
 
 import anyio
 import typer
+from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
-from supervisor.boot import Booted, booted, one_error
+from supervisor.boot import Booted, Tell, booted, one_error
 from supervisor.cli.options import Data
 from supervisor.cli.show import errors
 from supervisor.gateway.client import control_ui_url
@@ -41,33 +42,49 @@ def up(
 
 
 async def stay_up(settings: Settings) -> None:
-    async with until_signalled(), booted(settings, starting) as running:
-        errors.print(banner(settings, running))
+    async with until_signalled(starting), booted(settings, starting) as running:
+        welcome(settings, running)
         await anyio.sleep_forever()
-    errors.print("[bold]stopped[/bold]; everything you taught it is kept in", str(settings.data), highlight=False)
+    errors.print(
+        f"[bold]stopped[/bold]; everything you taught it is kept in {escape(str(settings.data))}", highlight=False
+    )
 
 
 @asynccontextmanager
-async def until_signalled() -> AsyncIterator[None]:
+async def until_signalled(tell: Tell = lambda _line: None) -> AsyncIterator[None]:
     """Cancel the block at the first SIGINT or SIGTERM; further ones change nothing, the stop has its own deadline."""
     with one_error():
         async with anyio.create_task_group() as tg:
-            await tg.start(cancel_on_signal, tg.cancel_scope)
+            await tg.start(cancel_on_signal, tg.cancel_scope, tell)
             yield
             tg.cancel_scope.cancel()
 
 
 async def cancel_on_signal(
-    scope: anyio.CancelScope, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+    scope: anyio.CancelScope, tell: Tell, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED
 ) -> None:
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         task_status.started()
         async for _ in signals:
+            if not scope.cancel_called:
+                tell("stopping")
             scope.cancel("asked to stop")
 
 
 def starting(line: str) -> None:
-    errors.print(f"[dim]…[/dim] {line}", highlight=False)
+    errors.print(f"[dim]…[/dim] {line}", highlight=False, soft_wrap=True)
+
+
+def welcome(settings: Settings, running: Booted) -> None:
+    """The banner, and below it the link on a line of its own: the box would break it, and it would not open."""
+    errors.print(banner(settings, running))
+    errors.print(f"  [bold]{link(running)}[/bold]\n", highlight=False, soft_wrap=True)
+
+
+def link(running: Booted) -> str:
+    """OpenClaw's web UI; signed in, if nobody has seen the token yet."""
+    home = running.running
+    return control_ui_url(home.openclaw_url, home.openclaw_token) if running.new_tokens else home.openclaw_url
 
 
 def banner(settings: Settings, running: Booted) -> Panel:
@@ -76,15 +93,14 @@ def banner(settings: Settings, running: Booted) -> Panel:
     rows = Table.grid(padding=(0, 2))
     rows.add_column(style="bold", no_wrap=True)
     rows.add_column(overflow="fold")
-    link = control_ui_url(home.openclaw_url, home.openclaw_token) if running.new_tokens else home.openclaw_url
-    rows.add_row("Chat", f"{link}")
-    rows.add_row("", "then say [bold]/feedback no emojis, please[/bold] and ask again")
+    rows.add_row("Chat", "in a browser, at the link below; after a reply you do not like, say")
+    rows.add_row("", "[bold]/feedback no emojis, please[/bold]  and ask again")
     rows.add_row("or here", 'clawlama chat, then clawlama feedback "be brief"')
-    rows.add_row("Token", token_line(settings, running))
-    rows.add_row("API", f"{home.api_url}/v1 (token in {settings.data}/secrets/api_token)")
+    rows.add_row("Token", token_line(running))
+    rows.add_row("API", f"{home.api_url}/v1 (its token: secrets/api_token)")
     rows.add_row("Model", f"{home.model}, adapter {home.adapter}, context {running.plan.context} tokens")
     rows.add_row("Machine", machine(running.facts))
-    rows.add_row("Data", str(settings.data))
+    rows.add_row("Data", escape(str(settings.data)))
     rows.add_row("Stop", "Ctrl-C")
     return Panel(
         rows,
@@ -94,9 +110,9 @@ def banner(settings: Settings, running: Booted) -> Panel:
     )
 
 
-def token_line(settings: Settings, running: Booted) -> str:
-    where = f"{settings.data}/secrets/openclaw_token"
-    return f"in the link above, shown this once; kept in {where}" if running.new_tokens else f"in {where}"
+def token_line(running: Booted) -> str:
+    where = "secrets/openclaw_token in the data folder"
+    return f"in the link, shown this once; kept in {where}" if running.new_tokens else f"in {where}"
 
 
 def machine(facts: HostFacts) -> str:

@@ -71,6 +71,7 @@ def serve(config: LlamaConfig) -> Any:  # noqa: ANN401 - xllamacpp has no types
     params.kv_unified = False
     params.cpuparams.n_threads = config.threads
     params.cpuparams_batch.n_threads = config.threads
+    params.cache_idle_slots = False
     params.cache_ram_mib = 0  # a cached prompt would outlive a switch between tuned and bare model
     params.no_extra_bufts = True  # repacked weights cost 60 % more memory
     params.fit_params = False

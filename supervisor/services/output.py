@@ -22,6 +22,7 @@ BLOCK: Final = 65536  # bytes; the default size of a pipe
 LONGEST_LINE: Final = 8192  # characters; what is beyond is cut
 CUT: Final = " […]"
 TAIL: Final = 200  # lines
+RECENT: Final = 10  # lines of a service that the terminal shows once only
 DRAINS: Final = 32  # blocks read at the end of a process, in case somebody else still fills the pipe
 
 # Terminal controls, colours and titles, which a child must not play on our terminal; tab and newline pass.
@@ -160,10 +161,18 @@ def readable(raw: bytes) -> str:
 
 
 def terminal_sink(stream: TextIO, *, width: int = 10) -> Sink:
-    """Lines prefixed with the service's name, in a colour of its own where ``stream`` is a terminal."""
+    """Lines prefixed with the service's name, in a colour of its own where ``stream`` is a terminal.
+
+    What a service has just said is not shown again: some warn about the same thing at every request.
+    """
     colourful = stream.isatty()
+    recent: dict[str, deque[str]] = {}
 
     def show(name: str, lines: Sequence[str]) -> None:
+        said = recent.setdefault(name, deque(maxlen=RECENT))
+        if not (lines := [line for line in lines if not line or line not in said]):
+            return
+        said.extend(lines)
         prefix = f"{name:<{width}} │ "
         if colourful:
             prefix = f"\x1b[{COLOURS[crc32(name.encode()) % len(COLOURS)]}m{prefix}\x1b[0m"

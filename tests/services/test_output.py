@@ -124,6 +124,20 @@ def test_each_line_on_the_terminal_names_its_service() -> None:
     assert colourful.getvalue().count("\x1b[0m") == 2
 
 
+def test_the_terminal_is_not_told_the_same_again_and_again() -> None:
+    stream = io.StringIO()
+    show = terminal_sink(stream, width=6)
+
+    show("engine", ["low memory", "ready"])
+    show("engine", ["low memory"])
+    show("other", ["low memory"])
+    show("engine", [str(number) for number in range(20)])
+    show("engine", ["low memory"])
+
+    told = [line.split(" │ ") for line in stream.getvalue().splitlines() if "low memory" in line]
+    assert [name.strip() for name, _ in told] == ["engine", "other", "engine"]
+
+
 @pytest.mark.parametrize("problem", [BrokenPipeError, ValueError("I/O operation on closed file")])
 def test_a_terminal_that_is_gone_is_no_reason_to_fail(problem: Exception) -> None:
     class Gone(io.StringIO):

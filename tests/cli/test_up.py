@@ -1,0 +1,59 @@
+"""What a person sees of ``clawlama up``; that it starts and stops is tested in e2e."""
+
+import io
+from pathlib import Path
+
+from rich.console import Console
+
+from supervisor.boot import Booted
+from supervisor.cli.up import banner, link
+from supervisor.host.detect import detect
+from supervisor.plan.decide import decide
+from supervisor.plan.models import model_facts
+from supervisor.running import Running
+from supervisor.settings.settings import Settings
+
+TOKEN = "t" * 43
+
+
+def booted(settings: Settings, *, new_tokens: bool) -> Booted:
+    facts = detect(settings.data)
+    running = Running(
+        pid=1,
+        version="1.2.3",
+        model="tiny-chat",
+        adapter=settings.adapter,
+        api_url="http://127.0.0.1:8080",
+        api_token="a" * 43,
+        openclaw_url="http://127.0.0.1:18789",
+        openclaw_token=TOKEN,
+    )
+    return Booted(facts, decide(facts, settings, model_facts("tiny-chat")), running, new_tokens, 12.3)
+
+
+def shown(settings: Settings, booted: Booted) -> list[str]:
+    """The banner on a terminal of 80 columns."""
+    terminal = Console(file=io.StringIO(), width=80)
+    terminal.print(banner(settings, booted))
+    assert isinstance(terminal.file, io.StringIO)
+    return terminal.file.getvalue().splitlines()
+
+
+def test_the_banner_fits_a_small_terminal_and_shows_odd_paths_as_they_are(tmp_path: Path) -> None:
+    settings = Settings(data=tmp_path / "[bold]x")
+
+    lines = shown(settings, booted(settings, new_tokens=True))
+
+    assert max(map(len, lines)) <= 80
+    assert "ClawLama 1.2.3 is ready after 12 s" in lines[0]
+    assert "[bold]x" in "".join(line.strip("│ ") for line in lines)
+
+
+def test_the_token_is_shown_once_and_its_place_always(tmp_path: Path) -> None:
+    settings = Settings(data=tmp_path)
+    first, later = (booted(settings, new_tokens=new) for new in (True, False))
+
+    assert link(first) == f"http://127.0.0.1:18789/#token={TOKEN}"
+    assert link(later) == "http://127.0.0.1:18789"
+    for one in (first, later):
+        assert "secrets/openclaw_token" in "".join(shown(settings, one))
