@@ -12,7 +12,6 @@ import pytest
 
 from supervisor.errors import GatewayError, RenderError
 from supervisor.gateway.find import Runtime
-from supervisor.gateway.leftovers import remove_lock_files
 from supervisor.gateway.probe import readiness
 from supervisor.gateway.validate import validate
 from supervisor.render.render import GatewayConfig, ModelEntry, Telegram
@@ -76,11 +75,12 @@ async def test_a_stopped_gateway_leaves_no_process_and_no_file_outside_its_folde
         pid = world.service.status().pid
         assert pid is not None
         family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+        while_up = lock_files_of(world)
 
     assert report.ready
+    assert while_up
     assert not [process for process in family if process.is_running()]
-    assert remove_lock_files(world.openclaw)
-    assert not [path for path in Path("/tmp").glob("openclaw*/*") if names_one_of(world.openclaw.state, path)]
+    assert not lock_files_of(world)
 
 
 async def test_a_turn_that_a_kill_cut_short_is_taken_up_again_in_the_words_of_the_person(
@@ -115,6 +115,8 @@ async def asked(world: World, count: int) -> None:
             await anyio.sleep(0.05)
 
 
-def names_one_of(state: Path, lock: Path) -> bool:
-    """Whether this lock file belongs to a database below ``state``."""
-    return any(hashlib.sha256(str(path).encode()).hexdigest()[:8] in lock.name for path in state.rglob("*.sqlite"))
+def lock_files_of(world: World) -> list[Path]:
+    """What OpenClaw keeps in /tmp for the databases of this world."""
+    databases = [str(path) for path in world.openclaw.state.rglob("*.sqlite")]
+    digests = [hashlib.sha256(path.encode()).hexdigest()[:8] for path in databases]
+    return [path for path in Path("/tmp").glob("openclaw*/*") if any(digest in path.name for digest in digests)]

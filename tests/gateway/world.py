@@ -15,6 +15,7 @@ from supervisor.gateway.client import ask
 from supervisor.gateway.command import FATAL_EXITS, START_TIMEOUT_S, OpenClaw, Tokens, cli_command, gateway_command
 from supervisor.gateway.command import prepare_folders as prepare
 from supervisor.gateway.find import Runtime
+from supervisor.gateway.leftovers import remove_lock_files
 from supervisor.gateway.probe import gateway_started
 from supervisor.render.render import GatewayConfig, Lean, ModelEntry, openclaw_json, workspace_files
 from supervisor.render.write import RenderedFile, write_files
@@ -98,3 +99,4 @@ async def gateway_world(runtime: Runtime, folder: Path) -> AsyncIterator[World]:
                 await service.wait_ready()
             yield World(url, openclaw, service, model, learning)
             group.cancel_scope.cancel()
+        remove_lock_files(openclaw)
