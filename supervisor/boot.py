@@ -209,7 +209,7 @@ async def started_up(made: Made, tell: Tell) -> AsyncIterator[None]:
             await outer.start(
                 lambda **started: serve(create_app(context), host=settings.api_host, port=settings.api_port, **started)
             )
-            tell(f"API on {made.running.api_url}; next the model, then OpenClaw, which takes longest")
+            tell(f"API on {made.running.api_url}; next the model, then OpenClaw (the slow one)")
             async with anyio.create_task_group() as inner:
                 for service in tree.services:
                     inner.start_soon(tell_ready, service, tell)
@@ -232,7 +232,7 @@ async def write_gateway_files(made: Made, tell: Tell) -> None:
     ]
     write_files(files, record=made.data.openclaw / "rendered.json")
     tell("OpenClaw's configuration")
-    await validate(made.claw, plugin=made.plugin, stamp=made.data.openclaw / "validated")
+    await validate(made.claw, plugin=made.plugin, stamp=made.data.openclaw / "validated", owner=str(made.data.root))
 
 
 def teaching(made: Made, journal: Journal) -> Teaching:

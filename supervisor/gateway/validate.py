@@ -9,21 +9,22 @@ from typing import Any
 import anyio
 
 from supervisor.errors import RenderError
-from supervisor.gateway.command import OpenClaw, cli_command
+from supervisor.gateway.command import OpenClaw, cli_command, environment
 from supervisor.render.write import write_atomically
+from supervisor.services.reaper import OWNER_VARIABLE, owner_mark
 
 PATIENCE_S = 120.0
 
 
-async def validate(openclaw: OpenClaw, *, plugin: Path, stamp: Path) -> bool:
+async def validate(openclaw: OpenClaw, *, plugin: Path, stamp: Path, owner: str = "") -> bool:
     """Whether OpenClaw was asked; it is not when it accepted the same config and plugin before (``stamp``).
 
-    Raises RenderError that names each key OpenClaw refuses.
+    ``owner``: see services.reaper.sweep. Raises RenderError that names each key OpenClaw refuses.
     """
     accepted = _fingerprint(openclaw, plugin)
     if stamp.is_file() and stamp.read_text(encoding="utf-8") == accepted:
         return False
-    result = await _run(openclaw)
+    result = await _run(openclaw, owner)
     problems = _problems(result)
     if problems:
         raise RenderError(f"OpenClaw {openclaw.runtime.openclaw_version} refuses {openclaw.config}: {problems}")
@@ -31,12 +32,13 @@ async def validate(openclaw: OpenClaw, *, plugin: Path, stamp: Path) -> bool:
     return True
 
 
-async def _run(openclaw: OpenClaw) -> CompletedProcess[bytes]:
+async def _run(openclaw: OpenClaw, owner: str) -> CompletedProcess[bytes]:
     command = cli_command(openclaw, "config", "validate", "--json")
+    marked = {**environment(openclaw), OWNER_VARIABLE: owner_mark(owner, "validate")}
     try:
         with anyio.fail_after(PATIENCE_S):
             return await anyio.run_process(
-                command.argv, env=command.env, cwd=command.cwd, check=False, start_new_session=True
+                command.argv, env=marked, cwd=command.cwd, check=False, start_new_session=True
             )
     except TimeoutError as exc:
         raise RenderError(
