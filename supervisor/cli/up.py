@@ -45,9 +45,8 @@ async def stay_up(settings: Settings) -> None:
     async with until_signalled(starting), booted(settings, starting) as running:
         welcome(settings, running)
         await anyio.sleep_forever()
-    errors.print(
-        f"[bold]stopped[/bold]; everything you taught it is kept in {escape(str(settings.data))}", highlight=False
-    )
+    kept = f"everything you taught it is kept in {escape(str(settings.data))}"
+    errors.print(f"[bold]stopped[/bold]; {kept}", highlight=False, soft_wrap=True)
 
 
 @asynccontextmanager
