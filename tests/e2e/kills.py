@@ -10,8 +10,10 @@ from typing import Literal
 
 import anyio
 
-from supervisor.services.status import ServiceStatus
+from supervisor.services.status import ServiceStatus, State
 from tests.e2e.product import PATIENCE, Life, Place
+
+LATEST = {"engine": 2.0, "openclaw": 8.0}  # seconds that it may live on once it is ready; a turn takes its time
 
 
 @dataclass(frozen=True)
@@ -34,10 +36,11 @@ class Killer:
 
     async def run(self, life: Life, plan: LifePlan) -> None:
         """Carry one life's plan out; the supervisor is dead afterwards."""
+        starting = plan.ending == "starting"
         async with anyio.create_task_group() as tg:
             tg.start_soon(self._service, life, "engine", "ready", plan.engine)
-            tg.start_soon(self._service, life, "openclaw", plan.ending, plan.openclaw)
-            if plan.ending != "starting":
+            tg.start_soon(self._service, life, "openclaw", "starting" if starting else "ready", plan.openclaw)
+            if not starting:
                 await life.ready()
                 tg.start_soon(self._workers, plan.worker)
         await self._moment(life, plan)
@@ -46,13 +49,12 @@ class Killer:
         await life.process.wait()
         self.counts["supervisor"] += 1
 
-    async def _service(self, life: Life, name: str, when: str, times: int) -> None:
-        state = "starting" if when == "starting" else "ready"
+    async def _service(self, life: Life, name: str, state: State, times: int) -> None:
         killed = None
         for _ in range(times):
             killed = (await life.service(name, partial(due, state=state, last=killed))).pid
             assert killed is not None
-            await anyio.sleep(self.chance.uniform(0, 2))
+            await anyio.sleep(self.chance.uniform(0, LATEST[name]))
             kill = self.chance.choice((os.kill, os.killpg))  # the process, or all of its group
             try:
                 kill(killed, signal.SIGKILL)
