@@ -18,6 +18,8 @@ class TrainingWishes(BaseModel, frozen=True, extra="forbid"):
     kl_reg_weight: float | None = Field(None, ge=0, le=1)
     teacher_top_k: int | None = Field(None, ge=10, le=100)
     updates: int | None = Field(None, ge=1, le=64)
+    rounds: int | None = Field(None, ge=1, le=16)
+    rollouts: int | None = Field(None, ge=1, le=8)
     teacher_mode: Literal["self"] | None = None
 
     @field_validator("teacher_mode", mode="before")

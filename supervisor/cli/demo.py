@@ -90,7 +90,7 @@ async def watch(settings: Settings, verbose: bool, quiet: bool) -> Trial | None:
         style, tasks = prompts.held_out.style[:STYLE], spread(prompts.held_out.tasks, TASKS)
         questions = [*style, *(task.prompt for task in tasks)]
         before = await ask_all(running, questions, "before", "asking before the lesson", quiet=quiet)
-        feedback = prompts.feedback["no_emoji"]["train"][0]
+        feedback = prompts.feedback["no_emoji"]["held_out"][0]
         taught = await ask_all(running, prompts.train[:TAUGHT], "taught", "other replies, for feedback", quiet=quiet)
         lesson, waited = await teach(running, taught, feedback, quiet=quiet)
         after = await ask_all(running, questions, "after", "asking again", quiet=quiet)

@@ -37,5 +37,3 @@ def run() -> None:
         for line in str(exc).splitlines():
             errors.print(f"[bold red]clawlama:[/bold red] {escape(line)}", highlight=False, soft_wrap=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)

@@ -114,6 +114,8 @@ def training_for(wishes: Mapping[str, Any], plan: Plan) -> Training:
         "learning_rate": recipe.learning_rate,
         "alpha": recipe.alpha,
         "updates": recipe.updates,
+        "rounds": recipe.rounds,
+        "rollouts": recipe.rollouts,
         "kl_reg_weight": recipe.kl_reg_weight,
         "max_prompt_tokens": max(64, plan.context // 2),
         **{name: value for name, value in wishes.items() if name != "teacher_mode" and value is not None},

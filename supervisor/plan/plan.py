@@ -13,6 +13,8 @@ class Recipe:
     learning_rate: float
     alpha: float
     updates: int
+    rounds: int
+    rollouts: int
     kl_reg_weight: float
     lora_r: int
     lora_alpha: int

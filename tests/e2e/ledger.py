@@ -109,7 +109,7 @@ class Talker:
             return
         about = self.chance.choice(list(self.ledger.completions)[-20:])
         text = f"no emojis, please ({self._number()})"
-        body = {"lora_id": ADAPTER, "completion_id": about, "feedback": text, "training": {"updates": 1}}
+        body = {"lora_id": ADAPTER, "completion_id": about, "feedback": text, "training": {"updates": 1, "rounds": 1}}
         answer = await client.post("/v1/feedback", params={"wait": wait}, json=body, timeout=600)
         if "lesson_id" not in answer.json():
             raise Refused

@@ -26,7 +26,7 @@ from supervisor.learning.gate import Limits
 from supervisor.learning.lesson import MAX_ATTEMPTS, Teaching, teach
 from supervisor.learning.loop import Learning
 from supervisor.learning.queue import JobBuilder
-from supervisor.plan.decide import decide
+from supervisor.plan.decide import TINY_RECIPE, decide
 from supervisor.plan.models import model_facts
 from supervisor.services.output import Output
 from supervisor.services.tree import Tree
@@ -201,8 +201,9 @@ async def test_the_second_lesson_starts_from_the_first(base: Path, tmp_path: Pat
         await teach(room, await queued(room.journal))
         lesson = await teach(room, await queued(room.journal, "be brief"))
 
+        each = TINY_RECIPE.updates * TINY_RECIPE.rounds
         assert (lesson.version, lesson.parent) == ("v0002", "v0001")
-        assert [one.manifest.step for one in room.adapters.versions(ADAPTER)] == [8, 16]
+        assert [one.manifest.step for one in room.adapters.versions(ADAPTER)] == [each, 2 * each]
 
 
 async def test_a_version_that_the_gate_turns_down_never_exists(base: Path, tmp_path: Path) -> None:
