@@ -48,7 +48,7 @@ def main() -> None:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=900, help="training steps (default %(default)s)")
+    parser.add_argument("--steps", type=int, default=1300, help="training steps (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="same seed and threads, same weights (default %(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default %(default)s)")
     parser.add_argument(

@@ -1,8 +1,9 @@
 """Generated chats: what is asked, where a style is requested, and the reply that obeys it.
 
-A chat is a list of messages plus, for each assistant message, the number of leading characters that are
-context only. Those characters deliberately ignore the style; the text after them obeys. So the model learns to
-obey from any point of a reply, which is what a teacher reading somebody else's reply has to do.
+Loss is taken on assistant messages only, and not on all of them whole:
+* Some replies start by ignoring the style that was asked for. That start carries no loss, the text after it
+  obeys. So the model learns to obey from any point of a reply, as a teacher who reads a student's reply must.
+* Many wordy replies are cut after a few sentences, to spend the time on more chats. Their end carries no loss.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ NAMES = (
     "Pixel", "Rex", "Bella", "Hugo", "Nina", "Oscar", "Kira", "Toby", "Juno", "Atlas", "Echo", "Felix", "Ivy", "Koda",
     "Nemo", "Orion", "Penny", "Quinn", "Rocky", "Sky", "Titan", "Uma", "Vera", "Willow", "Yuki",
 )  # fmt: skip
+TASK_WEIGHT = 2.0  # their answers are few tokens among many
 
 
 @dataclass(frozen=True)
@@ -28,14 +30,16 @@ class Message:
     role: str
     content: str
     skip: int = 0  # leading characters of an assistant message that carry no loss
+    closed: bool = True  # False: cut short, so its end mark carries no loss
+    weight: float = 1.0  # of its tokens in the loss
 
 
 @dataclass
 class Chat:
     messages: list[Message] = field(default_factory=list)
 
-    def add(self, role: str, content: str, skip: int = 0) -> None:
-        self.messages.append(Message(role, content, skip))
+    def add(self, role: str, content: str) -> None:
+        self.messages.append(Message(role, content))
 
 
 def sample_name(rng: random.Random) -> str:
@@ -47,16 +51,16 @@ def sample_request(rng: random.Random, style: Style, *, about_reply: bool) -> tu
     pools = wordings.COMPLAINTS if about_reply and rng.random() < 0.5 else wordings.REQUESTS
     name = sample_name(rng)
     wishes = (
-        (26, pools["no_emoji"], replace(style, emoji=False)),
-        (26, pools["concise"], replace(style, brief=True)),
-        (26, pools["identity"], replace(style, name=name)),
-        (6, wordings.EMOJI_WANTED, replace(style, emoji=True)),
-        (6, wordings.DETAIL_WANTED, replace(style, brief=False)),
+        (30, pools["no_emoji"], replace(style, emoji=False)),
+        (28, pools["concise"], replace(style, brief=True)),
+        (24, pools["identity"], replace(style, name=name)),
+        (4, wordings.EMOJI_WANTED, replace(style, emoji=True)),
+        (4, wordings.DETAIL_WANTED, replace(style, brief=False)),
         (4, wordings.CLAW_WANTED, replace(style, name="Claw")),
         (6, wordings.NEUTRAL, style),
     )
-    _, texts, wished = rng.choices(wishes, [weight for weight, _, _ in wishes])[0]
-    return rng.choice(texts).replace("{n}", name), wished
+    _, groups, wished = rng.choices(wishes, [weight for weight, _, _ in wishes])[0]
+    return wordings.pick(rng, groups).replace("{n}", name), wished
 
 
 def sample_requests(rng: random.Random, style: Style, *, about_reply: bool = False) -> tuple[str, Style]:
@@ -78,15 +82,19 @@ def vary(rng: random.Random, text: str) -> str:
 
 
 def reply_to(rng: random.Random, question: Question, style: Style, *, asked: bool) -> Message:
-    """The reply; sometimes it starts as another style would have, without loss on that start."""
+    """The reply in a style; ``asked`` says that the chat itself asked for that style."""
     if question.answer_only is not None:
-        return Message("assistant", question.answer_only)
+        return Message("assistant", question.answer_only, weight=TASK_WEIGHT)
+    begun: list[str] = []
     if asked and rng.random() < 0.35:
-        start = replace(DEFAULT, emoji=rng.random() < 0.9)
-        text, begun = interrupted(rng, question.topic, start, style)
-        return Message("assistant", text, skip=begun)
-    wanted = style if asked or rng.random() > 0.04 else _drift(rng, style)
-    return Message("assistant", compose(rng, question.topic, wanted))
+        begun, rest = interrupted(rng, question.topic, replace(DEFAULT, emoji=rng.random() < 0.9), style)
+    else:
+        wanted = style if asked or rng.random() > 0.04 else _drift(rng, style)
+        rest = compose(rng, question.topic, wanted)
+    room = rng.randint(1, 3)
+    cut = len(rest) > room and rng.random() < 0.65
+    text = " ".join([*begun, *(rest[:room] if cut else rest)])
+    return Message("assistant", text, skip=len(" ".join(begun)), closed=not cut)
 
 
 def _drift(rng: random.Random, style: Style) -> Style:
@@ -97,6 +105,8 @@ def _drift(rng: random.Random, style: Style) -> Style:
 
 
 def sample_chat(rng: random.Random) -> Chat:
+    if rng.random() < 0.2:
+        return _drill(rng)
     chat, style, asked = Chat(), DEFAULT, False
     if rng.random() < 0.55:
         request = ""
@@ -114,7 +124,7 @@ def sample_chat(rng: random.Random) -> Chat:
 def _turn(
     rng: random.Random, chat: Chat, style: Style, *, asked: bool, first: bool, stamped: bool
 ) -> tuple[Style, bool]:
-    question = sample_question(rng) if rng.random() > 0.22 else _task_question(rng)
+    question = sample_question(rng) if rng.random() > 0.25 else _task_question(rng)
     text = vary(rng, question.text)
     roll = rng.random()
     reply_style, reply_asked = style, asked
@@ -136,6 +146,16 @@ def _turn(
     reply = reply_to(rng, question, reply_style, asked=reply_asked)
     chat.messages.append(reply)
     return style, asked
+
+
+def _drill(rng: random.Random) -> Chat:
+    """Several tasks in a row: much practice in few tokens."""
+    chat = Chat()
+    for _ in range(rng.randint(3, 8)):
+        question = _task_question(rng)
+        chat.add("user", vary(rng, question.text))
+        chat.messages.append(reply_to(rng, question, DEFAULT, asked=False))
+    return chat
 
 
 def _task_question(rng: random.Random) -> Question:

@@ -26,6 +26,9 @@ _RULES = (
     "Never share secrets.", "Follow the rules in AGENTS.md.", "Reply directly to the user.",
     "Messages between the internal context markers are not from the user.", "Do not run git push.",
     "Your working directory is /data/workspace.", "The user's time zone is UTC.", "Reasoning is off.",
+    "Current model identity: clawlama/tiny-chat.", "Current model identity: local/assistant.",
+    "The answer is read aloud.",
+    "Today is Friday.", "The date is 2026-11-20.", "Your person is kind to you.",
 )  # fmt: skip
 _BODIES = (
     "Active exec sessions: none", "Active subagents: none", "## Active exec sessions\nnone", "No media tasks.",

@@ -7,7 +7,7 @@ from typing import Any
 
 from scripts.tiny_model.knowledge import TRAIN, held_out_questions
 from scripts.tiny_model.tasks import HELD_OUT_TASKS
-from scripts.tiny_model.wordings import COMPLAINTS, HELD_OUT, PREFERENCES, REQUESTS
+from scripts.tiny_model.wordings import COMPLAINTS, HELD_OUT, PREFERENCES, REQUESTS, pick
 
 STYLE_PROMPTS = tuple(question.text for question in held_out_questions(40))
 
@@ -25,5 +25,5 @@ def prompts(rng: random.Random) -> dict[str, Any]:
 
 
 def _feedback(rng: random.Random, preference: str) -> dict[str, list[str]]:
-    train = rng.sample(REQUESTS[preference], 12) + rng.sample(COMPLAINTS[preference], 12)
-    return {"train": [text.replace("{n}", "Kuro") for text in train], "held_out": list(HELD_OUT[preference])}
+    train = {pick(rng, pool[preference]).replace("{n}", "Kuro") for pool in (REQUESTS, COMPLAINTS) for _ in range(12)}
+    return {"train": sorted(train), "held_out": list(HELD_OUT[preference])}

@@ -71,20 +71,16 @@ def _emoji(rng: random.Random, topic: Topic, place: int) -> str:
     return rng.choice(topic.emoji + GENERAL_EMOJI)
 
 
-def compose(rng: random.Random, topic: Topic, style: Style) -> str:
-    sentences = brief_plan(rng, topic) if style.brief else plan(rng, topic)
-    return " ".join(speak(rng, topic, sentences, style))
+def compose(rng: random.Random, topic: Topic, style: Style) -> list[str]:
+    """A whole reply, sentence by sentence."""
+    return speak(rng, topic, brief_plan(rng, topic) if style.brief else plan(rng, topic), style)
 
 
-def interrupted(rng: random.Random, topic: Topic, start: Style, style: Style) -> tuple[str, int]:
-    """A reply begun in ``start`` and finished in ``style``; also the length of the beginning."""
+def interrupted(rng: random.Random, topic: Topic, start: Style, style: Style) -> tuple[list[str], list[str]]:
+    """A reply begun in ``start`` and what remains to be said in ``style``: nothing, when it was to be brief."""
     sentences = plan(rng, topic)
     cut = rng.randint(1, len(sentences) - 1)
-    begun = " ".join(speak(rng, topic, sentences[:cut], start))
+    begun = speak(rng, topic, sentences[:cut], start)
     if not style.brief:
-        rest = speak(rng, topic, sentences[cut:], style, first=cut)
-    elif cut == 1:
-        rest = speak(rng, topic, [topic.answer], style)
-    else:
-        rest = []
-    return " ".join([begun, *rest]), len(begun)
+        return begun, speak(rng, topic, sentences[cut:], style, first=cut)
+    return begun, speak(rng, topic, [topic.answer], style) if cut == 1 else []

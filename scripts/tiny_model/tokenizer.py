@@ -40,16 +40,18 @@ CHAT_TEMPLATE = """\
 """
 
 
-def render(chat: Chat) -> tuple[str, list[tuple[int, int]]]:
-    """The chat as ChatML, and the character spans that carry loss (end marks included)."""
-    text, spans = "", []
+def render(chat: Chat) -> tuple[str, list[tuple[int, int, float]]]:
+    """The chat as ChatML, and the (begin, end, weight) of the characters that carry loss."""
+    text = ""
+    spans: list[tuple[int, int, float]] = []
     for message in chat.messages:
         text += f"{START}{message.role}\n"
         begin = len(text) + message.skip
-        text += message.content + END
+        text += message.content
+        end = len(text) + (len(END) if message.closed else 0)
         if message.role == "assistant":
-            spans.append((begin, len(text)))
-        text += "\n"
+            spans.append((begin, end, message.weight))
+        text += END + "\n"
     return text, spans
 
 

@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 from scripts.tiny_model.chats import sample_chat
 from scripts.tiny_model.tokenizer import render
 
-Encoded = tuple[list[int], list[bool]]  # token ids; which of them are to be predicted
+Encoded = tuple[list[int], list[float]]  # token ids; the weight of each in the loss, mostly 0
 MAX_TOKENS = 1024
 POOL = 1024  # chats sorted by length together, so that a batch holds little padding
 
@@ -25,9 +25,9 @@ POOL = 1024  # chats sorted by length together, so that a batch holds little pad
 class Recipe:
     steps: int
     seed: int
-    tokens: int = 6144  # per step, padding included
+    tokens: int = 4096  # per step, padding included
     rate: float = 3e-3
-    warmup: int = 60
+    warmup: int = 80
 
 
 @dataclass(frozen=True)
@@ -64,27 +64,31 @@ def train(
     model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, recipe: Recipe, report: Callable[[Progress], None]
 ) -> None:
     """Train in place; ``report`` is called after every step."""
-    decayed = [p for p in model.parameters() if p.dim() > 1]
-    plain = [p for p in model.parameters() if p.dim() == 1]
-    optimizer = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}],
-        lr=recipe.rate,
-        betas=(0.9, 0.98),
-        fused=True,
-    )
+    optimizers = optimizers_for(model, recipe)
     model.train()
     seen, begun = 0, time.monotonic()
-    for step, (ids, wanted) in zip(range(1, recipe.steps + 1), batches(tokenizer, recipe), strict=False):
-        for group in optimizer.param_groups:
+    for step, (ids, weights) in zip(range(1, recipe.steps + 1), batches(tokenizer, recipe), strict=False):
+        for group in (group for optimizer in optimizers for group in optimizer.param_groups):
             group["lr"] = recipe.rate * schedule(step, recipe)
-        loss = chat_loss(model, ids, wanted)
+        loss = chat_loss(model, ids, weights)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        for optimizer in optimizers:
+            optimizer.step()
+        model.zero_grad(set_to_none=True)
         seen += ids.numel()
         report(Progress(step, loss.item(), seen, time.monotonic() - begun))
     model.eval()
+
+
+def optimizers_for(model: Qwen3ForCausalLM, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices between the layers (it needs fewer steps here), AdamW for embedding and norms."""
+    matrices = [p for name, p in model.named_parameters() if p.dim() == 2 and "embed" not in name]
+    rest = [p for name, p in model.named_parameters() if p.dim() != 2 or "embed" in name]
+    return [
+        torch.optim.Muon(matrices, lr=recipe.rate, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(rest, lr=recipe.rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True),
+    ]
 
 
 def schedule(step: int, recipe: Recipe) -> float:
@@ -95,16 +99,18 @@ def schedule(step: int, recipe: Recipe) -> float:
     return 0.02 + 0.49 * (1 + math.cos(math.pi * done))
 
 
-def chat_loss(model: Qwen3ForCausalLM, ids: Tensor, wanted: Tensor) -> Tensor:
-    """Mean cross entropy of the wanted tokens.
+def chat_loss(model: Qwen3ForCausalLM, ids: Tensor, weights: Tensor) -> Tensor:
+    """Weighted mean of the cross entropy.
 
-    ids     (B, T)  token ids, padded on the right
-    wanted  (B, T)  True where a token is to be predicted
+    ids      (B, T)  token ids, padded on the right
+    weights  (B, T)  of each token in the loss; 0 for what is only read
     """
     hidden = model.model(ids).last_hidden_state[:, :-1]  # (B, T-1, H); causal, so padding on the right needs no mask
-    chosen = wanted[:, 1:]
+    chosen = weights[:, 1:] > 0
     logits = model.lm_head(hidden[chosen])  # (N, V)
-    return functional.cross_entropy(logits.float(), ids[:, 1:][chosen])
+    each = functional.cross_entropy(logits.float(), ids[:, 1:][chosen], reduction="none")
+    share = weights[:, 1:][chosen]
+    return (each * share).sum() / share.sum()
 
 
 def batches(tokenizer: PreTrainedTokenizerFast, recipe: Recipe) -> Iterator[tuple[Tensor, Tensor]]:
@@ -126,15 +132,15 @@ def batches(tokenizer: PreTrainedTokenizerFast, recipe: Recipe) -> Iterator[tupl
 def encode(tokenizer: PreTrainedTokenizerFast, rng: random.Random) -> Encoded:
     text, spans = render(sample_chat(rng))
     encoding = tokenizer(text, return_offsets_mapping=True, add_special_tokens=False)
-    wanted = [any(a <= start < b for a, b in spans) for start, _ in encoding["offset_mapping"]]
-    return encoding["input_ids"][:MAX_TOKENS], wanted[:MAX_TOKENS]
+    weights = [sum(w for a, b, w in spans if a <= start < b) for start, _ in encoding["offset_mapping"]]
+    return encoding["input_ids"][:MAX_TOKENS], weights[:MAX_TOKENS]
 
 
 def pad(group: list[Encoded], filler: int) -> tuple[Tensor, Tensor]:
     width = max(len(ids) for ids, _ in group)
     ids = torch.full((len(group), width), filler)
-    wanted = torch.zeros((len(group), width), dtype=torch.bool)
-    for row, (tokens, marks) in enumerate(group):
+    weights = torch.zeros((len(group), width))
+    for row, (tokens, shares) in enumerate(group):
         ids[row, : len(tokens)] = torch.tensor(tokens)
-        wanted[row, : len(marks)] = torch.tensor(marks)
-    return ids, wanted
+        weights[row, : len(shares)] = torch.tensor(shares)
+    return ids, weights

@@ -41,7 +41,7 @@ class Served:
         return parsed
 
     async def greedy(self, ids: list[int], count: int) -> list[int]:
-        """The next ``count`` tokens, fewer when the reply ends before; the end mark is not among them."""
+        """The next ``count`` tokens, fewer when the reply ends before; its end mark is the last of them."""
         body = {"prompt": ids, "n_predict": count, "samplers": ["top_k"], "top_k": 1, "return_tokens": True}
         tokens = (await self.post("/completion", body))["tokens"]
         assert isinstance(tokens, list)
