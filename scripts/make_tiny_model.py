@@ -76,6 +76,7 @@ def save(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path)
     out.mkdir(parents=True, exist_ok=True)
     for weight in model.parameters():
         weight.data = weight.data.half().float()
+    model.generation_config.do_sample = False  # what is served unless a request wants otherwise
     model.half().save_pretrained(out)
     model.float()
     # Stored in 16 bits, computed in 32: half precision is slow and less exact on CPUs.

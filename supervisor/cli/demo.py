@@ -31,7 +31,7 @@ from supervisor.settings.sources import load_settings
 
 MODEL = "tiny-chat"
 AT_ONCE = 2  # turns in flight; OpenClaw's own work keeps a core busy
-STYLE, TASKS, TAUGHT = 6, 8, 4  # held-out questions, unrelated tasks, replies that get the feedback
+STYLE, TASKS, TAUGHT = 6, 9, 8  # held-out questions, unrelated tasks, replies that get the feedback
 
 
 class DemoFailed(ClawlamaError):

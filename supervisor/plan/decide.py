@@ -14,7 +14,7 @@ MIN_CONTEXT = 4096  # OpenClaw's leanest prompt, a little history and a reply
 
 # Measured on tiny-chat (README): one lesson of a few replies carries over to other questions.
 TINY_RECIPE = Recipe(
-    learning_rate=1e-3, alpha=0.0, updates=4, rounds=4, rollouts=2, kl_reg_weight=0.001, lora_r=16, lora_alpha=32
+    learning_rate=1e-3, alpha=0.0, updates=8, rounds=1, rollouts=2, kl_reg_weight=0.001, lora_r=16, lora_alpha=32
 )
 # The published SDPO values (arXiv 2601.20802); nothing better is measured yet for models of this size.
 PUBLISHED_RECIPE = Recipe(
