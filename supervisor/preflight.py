@@ -1,8 +1,10 @@
 """Can we start?  Looked at before anything is started, by ``clawlama up`` and, for people, by ``clawlama doctor``."""
 
+import secrets
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -122,7 +124,8 @@ def port_free(host: str, port: int, variable: str) -> str:
 
 
 def free_port() -> int:
-    """A port on loopback that nobody listens on right now."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-    return port
+    """A port on loopback that nobody listens on right now, below the range that the kernel gives to clients."""
+    while True:
+        port = 20_000 + secrets.randbelow(12_000)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port

@@ -154,6 +154,7 @@ def test_a_truncated_download_is_refused_and_leaves_no_file(tmp_path: Path) -> N
 
 
 @pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings:UserWarning")
+@pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers`:UserWarning")
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [

@@ -1,8 +1,11 @@
 """Free loopback ports for servers that tests start."""
 
+import random
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+
+QUIET = (20000, 32000)
 
 
 @contextmanager
@@ -13,6 +16,12 @@ def listening_socket() -> Iterator[socket.socket]:
 
 
 def free_port() -> int:
-    """A port that was free a moment ago, for programs that insist on binding it themselves."""
-    with listening_socket() as listener:
-        return int(listener.getsockname()[1])
+    """A port that was free a moment ago, for programs that insist on binding it themselves.
+
+    Below the range that the kernel gives to clients: somebody who keeps asking a port whose server is down would
+    in the end be given that very port as its own end, and hold it.
+    """
+    while True:
+        port = random.randrange(*QUIET)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
