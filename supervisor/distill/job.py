@@ -38,7 +38,7 @@ class Training(Record):
     """Optimiser steps over the same batch, in each round."""
     rounds: int = Field(1, ge=1, le=16)
     """The first learns from the recorded replies; each further one from fresh replies of the student, so far, to the
-    same prompts. Without them a small batch is learned by heart and says little about other prompts."""
+    same prompts. Whether that helps depends on the model: measure before you raise it."""
     rollouts: int = Field(2, ge=1, le=8)
     """Fresh replies per prompt in each further round."""
     max_prompt_tokens: int = Field(4096, ge=64)
