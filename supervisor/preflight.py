@@ -68,7 +68,7 @@ def describe(found: Runtime) -> str:
 
 
 def plan_for(facts: HostFacts, settings: Settings) -> Plan:
-    return decide(facts, settings, model_facts(settings.model))
+    return decide(facts, settings, model_facts(settings.model or "tiny-chat"))
 
 
 def found(name: str, look: Callable[[], str]) -> Finding:

@@ -74,9 +74,9 @@ class Sample(Record):
 class DistillJob(Record):
     id: str
     base: Path
-    """A Hugging Face model folder."""
+    """A Hugging Face model folder, or a GGUF file (its name need not end so)."""
     base_gguf: Path
-    """The same model as it is served; the adapter's shapes are checked against it."""
+    """The model as it is served; the adapter's shapes are checked against it."""
     parent: Path | None
     """The adapter folder to continue from; None: a new adapter."""
     out: Path
@@ -105,6 +105,12 @@ class Probe(Record):
     token_ids: tuple[int, ...]
     before: tuple[float, ...]
     after: tuple[float, ...]
+    text: str = ""
+    """Prompt and reply as text, special tokens written out; a beginning-of-text token that servers add is left out."""
+    starts: tuple[int | None, ...] = ()
+    """Where in ``text`` each reply token begins; None where the text up to there is split into other tokens."""
+    pieces: tuple[str, ...] = ()
+    """The text of each reply token."""
 
 
 class DistillResult(Record):

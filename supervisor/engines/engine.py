@@ -4,7 +4,7 @@ The API forwards requests, the learning loop publishes adapter versions and prob
 neither knows which engine it has.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,13 @@ import httpx
 
 from supervisor.services.service import Service
 
-Route = Literal["/v1/chat/completions", "/v1/completions"]
+Route = Literal["/v1/chat/completions", "/v1/completions", "/api/chat", "/api/generate"]
+"""What makes a completion: OpenAI's routes, answered as server-sent events, and Ollama's, answered as lines of JSON."""
+
+OPENAI_ROUTES: frozenset[Route] = frozenset({"/v1/chat/completions", "/v1/completions"})
+
+Live = Callable[[], Awaitable[bool]]  # whether the version that was just published is what answers now
+
 Prompt = Sequence[Mapping[str, Any]] | Sequence[int]  # messages, or token ids
 
 
@@ -25,11 +31,12 @@ class Served:
     base: str  # the base model's name, e.g. "tiny-chat"
     adapter: str  # the adapter's name, e.g. "openclaw/assistant"
     version: str | None  # e.g. "v0003"; None: the bare base model
+    others: tuple[str, ...] = ()  # further models that are served bare
 
     @property
     def models(self) -> tuple[str, ...]:
-        """Names a request may use: the adapter and its alias give the tuned model, the base name the bare one."""
-        return (self.adapter, f"{self.adapter}-latest", self.base)
+        """Names a request may use: the adapter and its alias give the tuned model, the others bare ones."""
+        return (self.adapter, f"{self.adapter}-latest", self.base, *self.others)
 
 
 @dataclass(frozen=True)
@@ -59,10 +66,35 @@ class Score:
     prompt_tokens: int
 
 
+@dataclass(frozen=True)
+class Passage:
+    """A prompt and the reply to it, both as token ids and as the text that an engine without ids can be asked with."""
+
+    prompt: tuple[int, ...]
+    reply: tuple[int, ...]
+    text: str  # prompt and reply, special tokens written out
+    starts: tuple[int | None, ...]  # per reply token: where in ``text`` it begins; None: the text up to there would
+    # be split into other tokens than these
+    pieces: tuple[str, ...]  # the text of each reply token
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Log-probability (nats) of one reply token under the served model. Not ``exact``: it is this or less."""
+
+    logprob: float
+    exact: bool = True
+
+
 class Engine(Protocol):
     @property
     def kind(self) -> str:
-        """What serves: ``llama``, later ``ollama``, ``vllm``, ``tinker``."""
+        """What serves: ``llama`` or ``ollama``, later ``vllm``, ``tinker``."""
+        ...
+
+    @property
+    def routes(self) -> frozenset[Route]:
+        """The completion routes that ``forward`` takes."""
         ...
 
     @property
@@ -85,8 +117,19 @@ class Engine(Protocol):
         """How likely the served model finds this reply (text, or token ids), token by token."""
         ...
 
-    async def publish(self, version: Version | None) -> None:
-        """Serve this version (None: the bare base) from the next request on; running requests finish first."""
+    async def look(self, passage: Passage, positions: Sequence[int], *, model: str) -> tuple[Seen | None, ...]:
+        """How likely the served model finds these tokens of the reply; None where it cannot be asked.
+
+        Raises EngineError when it does not answer.
+        """
+        ...
+
+    async def publish(self, version: Version | None, live: Live | None = None) -> None:
+        """Serve this version (None: the bare base) from the next request on; running requests finish first.
+
+        ``live`` is asked after each way of serving that the engine tries, until it says yes. Raises NotServed when it
+        never does, EngineError when the version cannot be loaded.
+        """
         ...
 
     async def rest(self) -> None:

@@ -19,10 +19,10 @@ import httpx
 from pydantic import ValidationError
 
 from supervisor.engines.door import Door
-from supervisor.engines.engine import Prompt, Reply, Route, Score, Served, Version
-from supervisor.engines.llama_score import score_reply
+from supervisor.engines.engine import OPENAI_ROUTES, Live, Passage, Prompt, Reply, Route, Score, Seen, Served, Version
+from supervisor.engines.llama_score import forced, score_reply
 from supervisor.engines.llama_server import Endpoint, LlamaConfig
-from supervisor.errors import EngineError, UnknownModel
+from supervisor.errors import EngineError, NotServed, UnknownModel
 from supervisor.plan.models import NO_WISHES, Sampling
 from supervisor.services.output import Output
 from supervisor.services.process import Command
@@ -63,6 +63,7 @@ class LlamaEngine:
     """Use it inside ``async with``: that closes its connections. Its process runs in the service tree."""
 
     kind = "llama"
+    routes = OPENAI_ROUTES
 
     def __init__(self, setup: LlamaSetup, version: Version | None, output: Output) -> None:
         self._setup = setup
@@ -123,8 +124,27 @@ class LlamaEngine:
             ask = partial(self._ask, endpoint)
             return await score_reply(ask, prompt, reply, extra=self._adapters(tuned=model != self._setup.base))
 
-    async def publish(self, version: Version | None) -> None:
+    async def look(self, passage: Passage, positions: Sequence[int], *, model: str) -> tuple[Seen | None, ...]:
+        if model not in self.served.models:
+            raise UnknownModel(model, self.served.models)
+        whole = [*passage.prompt, *passage.reply]
+        async with self._door.passing():
+            ask = partial(self._ask, await self._endpoint())
+            extra = self._adapters(tuned=model != self._setup.base)
+            found = []
+            for position in positions:
+                until = len(passage.prompt) + position
+                step = await forced(ask, whole[:until], whole[until], extra)
+                found.append(Seen(float(step["logprob"])))
+        return tuple(found)
+
+    async def publish(self, version: Version | None, live: Live | None = None) -> None:
         """Raises EngineError when llama.cpp does not come up with this version; the one before then serves again."""
+        await self._switch(version)
+        if live is not None and not await live():
+            raise NotServed(f"{version.name if version else 'the bare base'} was loaded but is not what answers")
+
+    async def _switch(self, version: Version | None) -> None:
         async with self._switching:
             if not self._door.is_open:  # at rest: it starts with this version when it wakes
                 self._version = version

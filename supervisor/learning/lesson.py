@@ -173,25 +173,39 @@ async def serve(teaching: Teaching, lesson: Lesson, version: AdapterVersion, clo
         progress=TRAINED,
         step=f"serving {name}",
     )
-    async with clock.timing("publish"):
-        await teaching.engine.publish(Version(name, version.gguf))
-    await teaching.journal.update_lesson(lesson.id, progress=0.95, step=f"proving that {name} is live")
-    try:
+    proofs: list[Proof] = []
+    switched = False
+
+    async def live() -> bool:
+        nonlocal switched
+        switched = True
+        await teaching.journal.update_lesson(lesson.id, progress=0.95, step=f"proving that {name} is live")
         async with clock.timing("logprobs"):
-            proof = await prove(teaching.engine, result_of(version))
-        if not proof.holds:
-            raise NotServed(
-                f"{name} is not what is served: its replies are {proof.apart:.3f} nats a token from the trained model, "
-                f"and the lesson moved them by {proof.moved:.3f}"
-            )
-    except EngineError:
-        before = teaching.adapters.current(lesson.adapter)
-        await teaching.engine.publish(Version(before.manifest.version, before.gguf) if before else None)
+            proofs.append(await prove(teaching.engine, result_of(version)))
+        return proofs[-1].holds
+
+    try:
+        async with clock.timing("publish"):
+            await teaching.engine.publish(Version(name, version.gguf), live)
+    except EngineError as exc:
+        if switched:  # else the engine kept to the version before
+            before = teaching.adapters.current(lesson.adapter)
+            await teaching.engine.publish(Version(before.manifest.version, before.gguf) if before else None)
+        if isinstance(exc, NotServed) and proofs:
+            raise NotServed(f"{exc}: {far_off(proofs[-1])}") from exc
         raise
+    proof = proofs[-1]
     if not proof.conclusive:
         log.warning("lesson moved too little to be proved", lesson=lesson.id, moved=proof.moved)
     await anyio.to_thread.run_sync(teaching.adapters.promote, lesson.adapter, name)
     return proof
+
+
+def far_off(proof: Proof) -> str:
+    return (
+        f"its replies are {proof.apart:.3f} nats a token from the trained model, "
+        f"and the lesson moved them by {proof.moved:.3f}"
+    )
 
 
 def describe(teaching: Teaching, lesson: Lesson, name: str, job: DistillJob, result: DistillResult) -> Manifest:

@@ -36,7 +36,7 @@ class JobBuilder:
         recipe = self.plan.recipe
         return DistillJob(
             id=lesson.id,
-            base=self.plan.model.folder.resolve(),
+            base=self.plan.model.trains_on.resolve(),
             base_gguf=self.plan.model.gguf.resolve(),
             parent=parent.folder if parent else None,
             out=out,

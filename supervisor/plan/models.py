@@ -45,12 +45,13 @@ class BaseModelFacts:
     """A base model on disk. Sizes in bytes."""
 
     name: str
-    folder: Path
-    gguf: Path
+    trains_on: Path  # what lessons load: a Hugging Face folder, or the GGUF itself
+    gguf: Path  # what serves
     weights: int  # size of the GGUF
     max_context: int  # tokens
     kv_per_token: int  # bytes of key-value cache per token at f16
     sampling: Sampling = NO_WISHES
+    digest: str | None = None  # "sha256:…" of the GGUF, where somebody counted it already
 
 
 def model_facts(model: str) -> BaseModelFacts:
@@ -76,7 +77,7 @@ def model_facts(model: str) -> BaseModelFacts:
     head_dim = config.head_dim or config.hidden_size // config.num_attention_heads
     return BaseModelFacts(
         name=folder.resolve().name,
-        folder=folder,
+        trains_on=folder,
         gguf=ggufs[0],
         weights=ggufs[0].stat().st_size,
         max_context=config.max_position_embeddings,

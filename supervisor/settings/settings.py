@@ -22,11 +22,38 @@ class Settings(BaseModel):
     """Folder for everything worth keeping: journal, adapters, secrets, OpenClaw's state.
     Outside a container: `~/.local/share/clawlama`."""
 
-    model: str = Field("tiny-chat", validation_alias=named("CLAWLAMA_MODEL", "CLAAS_BASE_MODEL_ID", "MODEL"))
-    """Base model: `tiny-chat` (bundled), or a folder with a Hugging Face model and its `.gguf`."""
+    model: str | None = Field(None, validation_alias=named("CLAWLAMA_MODEL", "CLAAS_BASE_MODEL_ID", "MODEL"))
+    """Base model: `tiny-chat` (bundled), a folder with a Hugging Face model and its `.gguf`, or a name that Ollama
+    knows, such as `qwen3:8b`. Unset: `tiny-chat`; with the engine `ollama`, what this machine is recommended."""
 
-    engine: Literal["auto", "llama"] = Field("auto", validation_alias=named("CLAWLAMA_ENGINE"))
-    """What serves the model; `llama` is the embedded llama.cpp."""
+    models: tuple[str, ...] = Field((), validation_alias=named("CLAWLAMA_MODELS"))
+    """Further Ollama models to pull and to offer, comma separated; they serve as they are."""
+
+    engine: Literal["auto", "llama", "ollama"] = Field("auto", validation_alias=named("CLAWLAMA_ENGINE"))
+    """What serves the model: `llama` is the embedded llama.cpp, `ollama` a server of that name; `auto` goes by the
+    model."""
+
+    ollama_host: str = Field("127.0.0.1:11434", validation_alias=named("CLAWLAMA_OLLAMA_HOST", "OLLAMA_HOST"))
+    """Address of the Ollama server. When none answers at an address of this machine, we start one, if installed."""
+
+    ollama_models: Path | None = Field(None, validation_alias=named("CLAWLAMA_OLLAMA_MODELS", "OLLAMA_MODELS"))
+    """Folder of that server's models, which lessons read; unset: its usual places, `ollama/` in the data folder for a
+    server of our own."""
+
+    ollama_keep_alive: str = Field("24h", validation_alias=named("CLAWLAMA_OLLAMA_KEEP_ALIVE", "OLLAMA_KEEP_ALIVE"))
+    """How long Ollama keeps a model in memory after a request; `-1`: for ever."""
+
+    ollama_max_loaded_models: PositiveInt = Field(
+        1, validation_alias=named("CLAWLAMA_OLLAMA_MAX_LOADED_MODELS", "OLLAMA_MAX_LOADED_MODELS")
+    )
+    """Models that a server of our own holds in memory at the same time."""
+
+    publish: Literal["auto", "create", "manifest", "merge"] = Field("auto", validation_alias=named("CLAWLAMA_PUBLISH"))
+    """How Ollama gets a new adapter version: by its create API, by a manifest written into its store, or merged into
+    a copy of the weights; `auto` takes the first that works."""
+
+    keep_versions: PositiveInt = Field(3, validation_alias=named("CLAWLAMA_KEEP_VERSIONS"))
+    """Versions that stay in Ollama's store; older ones stay in the data folder only."""
 
     adapter: str = Field("openclaw/assistant", validation_alias=named("CLAWLAMA_ADAPTER", "LORA_NAME"))
     """Name of the adapter that learns."""

@@ -18,7 +18,11 @@ from supervisor.settings.settings import Settings
 
 PREFIX = "CLAWLAMA_"
 CONFIG_FILE = "clawlama.toml"
-NOT_SETTINGS = {"CLAWLAMA_OWNER"}  # the mark on processes that a supervisor started: a command may run inside one
+LISTS = ("models", "telegram_allow_from")  # comma separated where they are text
+NOT_SETTINGS = {
+    "CLAWLAMA_OWNER",  # the mark on processes that a supervisor started: a command may run inside one
+    "CLAWLAMA_TEST_OLLAMA",  # the server that the contract tests talk to
+}
 
 
 def load_settings(environ: Mapping[str, str] | None = None, **overrides: object) -> Settings:
@@ -37,8 +41,9 @@ def load_settings(environ: Mapping[str, str] | None = None, **overrides: object)
     values |= {name: value for name, value in overrides.items() if value is not None}
     data = Path(values.get("data", default_data(env))).expanduser()
     values = {**from_file(data / CONFIG_FILE), **values, "data": data}
-    if isinstance(ids := values.get("telegram_allow_from"), str):
-        values["telegram_allow_from"] = tuple(part for part in ids.replace(" ", "").split(",") if part)
+    for name in LISTS:
+        if isinstance(text := values.get(name), str):
+            values[name] = tuple(part for part in text.replace(" ", "").split(",") if part)
     try:
         return Settings.model_validate(values)
     except ValidationError as exc:

@@ -6,13 +6,14 @@ from typing import Any
 
 import httpx
 
-from supervisor.engines.engine import Prompt, Reply, Route, Score, Served, Version
+from supervisor.engines.engine import OPENAI_ROUTES, Live, Passage, Prompt, Reply, Route, Score, Seen, Served, Version
 from supervisor.errors import EngineError, UnknownModel
 from supervisor.services.service import Service
 
 
 class FakeEngine:
     kind = "fake"
+    routes = OPENAI_ROUTES
     service: Service | None = None
 
     def __init__(self, url: str, served: Served) -> None:
@@ -46,7 +47,10 @@ class FakeEngine:
         logprobs = tuple(-0.5 for _ in tokens)
         return Score(tokens, tuple(range(len(tokens))), logprobs, prompt_tokens=len(prompt))
 
-    async def publish(self, version: Version | None) -> None:
+    async def look(self, passage: Passage, positions: Sequence[int], *, model: str) -> tuple[Seen | None, ...]:
+        raise NotImplementedError("the API never looks")
+
+    async def publish(self, version: Version | None, live: Live | None = None) -> None:
         self.served = Served(self.served.base, self.served.adapter, version.name if version else None)
 
     async def rest(self) -> None:

@@ -1,7 +1,7 @@
 """Lessons with everything real but small: trainer process, llama.cpp, journal, adapters on disk."""
 
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -14,9 +14,9 @@ import pytest
 from supervisor.adapters.store import AdapterStore, file_record
 from supervisor.distill.job import DistillJob, DistillResult, Progress
 from supervisor.distill.lesson import run_lesson
-from supervisor.engines.engine import Prompt, Score, Version
+from supervisor.engines.engine import Live, Version
 from supervisor.engines.llama import LlamaEngine, LlamaSetup
-from supervisor.errors import DistillFailed, EngineError, TrainerKilled
+from supervisor.errors import DistillFailed, EngineError, NotServed, TrainerKilled
 from supervisor.executors.executor import OnProgress
 from supervisor.executors.local import LocalExecutor
 from supervisor.host.detect import detect
@@ -139,21 +139,20 @@ class Deaf:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.real, name)
 
-    async def publish(self, version: Version | None) -> None:
+    async def publish(self, version: Version | None, live: Live | None = None) -> None:
         self.asked.append(version.name if version else None)
-
-    async def score(self, prompt: Prompt, reply: str | Sequence[int], *, model: str) -> Score:
-        return await self.real.score(prompt, reply, model=model)
+        if live is not None and not await live():
+            raise NotServed("v0001 is not what answers")
 
 
 class Brittle(Deaf):
     """An engine that dies the first time that it gets a new version."""
 
-    async def publish(self, version: Version | None) -> None:
-        await super().publish(version)
+    async def publish(self, version: Version | None, live: Live | None = None) -> None:
+        self.asked.append(version.name if version else None)
         if len(self.asked) == 1:
             raise EngineError("v0001 does not load")
-        await self.real.publish(version)
+        await self.real.publish(version, live)
 
 
 @dataclass
@@ -275,7 +274,7 @@ async def test_an_engine_that_ignores_the_adapter_is_found_out(base: Path, tmp_p
         lesson = await teach(replace(room, engine=deaf), await queued(room.journal))
 
         assert lesson.state == "failed"
-        assert "v0001 is not what is served" in str(lesson.error)
+        assert "v0001 is not what answers" in str(lesson.error)
         assert deaf.asked == ["v0001", None]  # and was told to go back
         assert room.adapters.current(ADAPTER) is None
 

@@ -2,8 +2,16 @@ import math
 
 import pytest
 
-from supervisor.learning.proof import MOST_MOVED, Proof, compare
+from supervisor.distill.job import Probe
+from supervisor.engines.engine import Seen
+from supervisor.errors import EngineError
+from supervisor.learning.proof import MOST_MOVED, Proof, compare, most_moved
 from tests.learning.results import probe
+
+
+def judged(fingerprint: Probe, served: tuple[float, ...]) -> Proof:
+    positions = most_moved(fingerprint)
+    return compare(fingerprint, positions, [Seen(served[position]) for position in positions])
 
 
 @pytest.mark.parametrize(
@@ -18,7 +26,7 @@ from tests.learning.results import probe
     ],
 )
 def test_a_lesson_is_live_when_the_served_model_is_near_the_trained_one(served: tuple[float, ...], holds: bool) -> None:
-    proof = compare(probe(before=(-1.0, -2.0), after=(-1.5, -4.0)), served)
+    proof = judged(probe(before=(-1.0, -2.0), after=(-1.5, -4.0)), served)
 
     assert proof.conclusive
     assert proof.holds is holds
@@ -37,7 +45,23 @@ def test_only_the_tokens_that_moved_most_count() -> None:
     before = (-1.0,) * (still + changed)
     after = (-1.0,) * still + (-2.0,) * changed
 
-    proof = compare(probe(before=before, after=after), before)
+    proof = judged(probe(before=before, after=after), before)
 
     assert (proof.moved, proof.apart) == (1.0, 1.0)
     assert not proof.holds
+
+
+def test_a_bound_tells_a_token_that_became_unlikely_from_one_that_did_not() -> None:
+    lesson = probe(before=(-0.1, -9.0), after=(-9.0, -0.1))
+    new, old = (Seen(-7.0, exact=False), Seen(-0.1)), (Seen(-0.1), Seen(-7.0, exact=False))
+
+    assert compare(lesson, [0, 1], new).holds
+    assert not compare(lesson, [0, 1], old).holds
+
+
+def test_tokens_that_cannot_be_asked_for_are_left_out_and_at_least_one_must_be_left() -> None:
+    lesson = probe(before=(-1.0, -2.0), after=(-1.5, -4.0))
+
+    assert compare(lesson, [0, 1], [None, Seen(-4.0)]) == Proof(moved=2.0, apart=0.0)
+    with pytest.raises(EngineError, match="not proved"):
+        compare(lesson, [0, 1], [None, None])

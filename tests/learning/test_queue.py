@@ -48,7 +48,7 @@ async def room(tmp_path: Path) -> AsyncIterator[Room]:
 async def test_a_job_says_what_to_train_on_what(room: Room) -> None:
     job = await room.job()
 
-    assert (job.base, job.base_gguf) == (model().folder, model().gguf)
+    assert (job.base, job.base_gguf) == (model().trains_on, model().gguf)
     assert (job.parent, job.out, job.threads) == (None, room.out, 4)
     assert (job.training.updates, job.lora.r) == (TINY_RECIPE.updates, TINY_RECIPE.lora_r)
     assert job.training.max_prompt_tokens == 1024

@@ -24,7 +24,7 @@ def test_every_setting_has_a_meaning() -> None:
 @pytest.mark.parametrize(
     ("name", "also", "default"),
     [
-        ("CLAWLAMA_MODEL", ("CLAAS_BASE_MODEL_ID", "MODEL"), "tiny-chat"),
+        ("CLAWLAMA_MODEL", ("CLAAS_BASE_MODEL_ID", "MODEL"), ""),
         ("CLAWLAMA_API_TOKEN", ("CLAWLAMA_API_TOKEN_FILE",), ""),
         ("CLAWLAMA_TELEGRAM_ALLOW_FROM", (), ""),
         ("CLAWLAMA_DATA", (), "/data"),

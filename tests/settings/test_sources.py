@@ -51,13 +51,13 @@ def test_our_own_name_wins_over_the_older_one(tmp_path: Path) -> None:
 def test_an_empty_variable_is_an_unset_one(tmp_path: Path) -> None:
     settings = load(tmp_path, CLAWLAMA_MODEL="", CLAWLAMA_THREADS="", CLAWLAMA_API_TOKEN="")
 
-    assert (settings.model, settings.threads, settings.api_token) == ("tiny-chat", None, None)
+    assert (settings.model, settings.threads, settings.api_token) == (None, None, None)
 
 
 def test_options_win_over_the_environment_and_absent_ones_do_not(tmp_path: Path) -> None:
     settings = load_settings({"CLAWLAMA_DATA": str(tmp_path), "CLAWLAMA_API_PORT": "1"}, api_port=2, model=None)
 
-    assert (settings.api_port, settings.model) == (2, "tiny-chat")
+    assert (settings.api_port, settings.model) == (2, None)
 
 
 @pytest.mark.parametrize("name", ["CLAWLAMA_API_TOKEN", "OPENCLAW_GATEWAY_TOKEN", "TELEGRAM_BOT_TOKEN"])
@@ -103,7 +103,7 @@ def test_a_misspelt_name_is_an_error_that_knows_the_right_one(tmp_path: Path, na
 
 
 def test_the_mark_on_our_own_children_is_no_misspelt_setting(tmp_path: Path) -> None:
-    assert load(tmp_path, CLAWLAMA_OWNER="/data#1").model == "tiny-chat"
+    assert load(tmp_path, CLAWLAMA_OWNER="/data#1").model is None
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_a_file_that_cannot_be_read_is_not_taken_for_none(tmp_path: Path) -> Non
 def test_a_data_folder_that_is_a_file_has_no_settings_in_it(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
-    assert load(tmp_path / "file").model == "tiny-chat"
+    assert load(tmp_path / "file").model is None
 
 
 def test_a_tilde_is_the_users_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,0 +1,31 @@
+"""Which engine serves which model, from what the user said; the plan's details come later, when the model is known."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from supervisor.plan.models import BUNDLED
+from supervisor.settings.settings import Settings
+
+EngineKind = Literal["llama", "ollama"]
+
+
+@dataclass(frozen=True)
+class Choice:
+    engine: EngineKind
+    model: str
+
+
+def choose(settings: Settings, recommended: str) -> Choice:
+    """``recommended`` is the Ollama model for this machine when the user named none."""
+    if settings.engine == "ollama":
+        return Choice("ollama", settings.model or recommended)
+    model = settings.model or BUNDLED[0]
+    if settings.engine == "llama" or on_disk(model):
+        return Choice("llama", model)
+    return Choice("ollama", model)
+
+
+def on_disk(model: str) -> bool:
+    """A bundled model or something that looks like a path; anything else is a name for Ollama."""
+    return model in BUNDLED or model.startswith(("/", "./", "../", "~")) or Path(model).is_dir()
