@@ -3,34 +3,31 @@
 import platform
 from pathlib import Path
 
-from supervisor.host import limits
+from supervisor.host import cpu, limits
+from supervisor.host.cgroups import groups
 from supervisor.host.facts import HostFacts
-from supervisor.host.gpu import gpus
+from supervisor.host.gpu import find_gpus
 
-WANTED = {"avx": "AVX", "avx2": "AVX2", "avx512f": "AVX-512", "avx512_bf16": "AVX-512 BF16", "asimd": "NEON"}
+SHM = Path("/dev/shm")  # noqa: S108 - asked about, never written to
 
 
 def detect(data: Path) -> HostFacts:
     """Look at the machine once; ``data`` says whose disk counts."""
-    total, available = limits.memory()
+    total, available = limits.memory(groups("memory"))
+    allowed, quota = limits.allowed_cpus(), limits.cpu_quota(groups("cpu"))
+    found = find_gpus()
     return HostFacts(
         architecture=platform.machine(),
-        physical_cores=limits.physical_cores(),
-        usable_cpus=limits.usable_cpus(),
+        cpu=cpu.name(),
+        physical_cores=cpu.physical_cores(allowed, quota),
+        usable_cpus=min(len(allowed), quota or len(allowed)),
+        own_threads=cpu.own_threads(),
         memory_total=total,
         memory_available=available,
-        simd=simd(Path("/proc/cpuinfo")),
-        gpus=gpus(),
+        simd=cpu.simd(),
+        gpus=found.gpus,
+        gpu_problem=found.problem,
         disk=limits.disk(data),
+        shm=limits.disk(SHM) if SHM.is_dir() else None,
         container=Path("/.dockerenv").exists() or Path("/run/.containerenv").exists(),
     )
-
-
-def simd(cpuinfo: Path) -> tuple[str, ...]:
-    """Vector extensions named in ``/proc/cpuinfo`` (x86 calls the line ``flags``, Arm ``Features``)."""
-    for line in (limits.read(cpuinfo) or "").splitlines():
-        key, _, value = line.partition(":")
-        if key.strip() in {"flags", "Features"}:
-            present = set(value.split())
-            return tuple(label for flag, label in WANTED.items() if flag in present)
-    return ()

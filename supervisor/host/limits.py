@@ -1,65 +1,70 @@
-"""What a container lets us use: cgroup limits on CPU and memory (v2, then v1), free disk."""
+"""What a container lets us use: control-group limits on CPU and memory, free disk."""
 
 import shutil
 from pathlib import Path
 
 import psutil
 
+from supervisor.host.cgroups import number, read
 from supervisor.host.facts import Disk
 
-CGROUP = Path("/sys/fs/cgroup")
+Groups = tuple[Path, ...]  # folders of control groups, ours and those above it
 
 
-def usable_cpus(cgroup: Path = CGROUP) -> float:
-    """CPUs' worth of time: the affinity mask, cut by the cgroup quota."""
-    allowed = float(len(psutil.Process().cpu_affinity()))
-    quota = cpu_quota(cgroup)
-    return min(allowed, quota) if quota else allowed
+def allowed_cpus() -> frozenset[int]:
+    """Numbers of the CPUs that we may run on; the kernel has cut them to the cpuset already."""
+    return frozenset(psutil.Process().cpu_affinity())
 
 
-def physical_cores(cgroup: Path = CGROUP) -> int:
-    """Physical cores within the limits, at least one; hyper-threads do not help matrix products."""
-    physical = psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
-    return max(1, min(physical, int(usable_cpus(cgroup))))
+def cpu_quota(groups: Groups) -> float | None:
+    """CPUs' worth of time, or None without a limit: the tightest quota on the way up."""
+    return min((share for share in map(quota, groups) if share is not None), default=None)
 
 
-def cpu_quota(cgroup: Path) -> float | None:
-    if (text := read(cgroup / "cpu.max")) is not None:
-        quota, period = text.split()
-        return None if quota == "max" else int(quota) / int(period)
-    v1 = cgroup / "cpu"
-    old_quota, old_period = read(v1 / "cpu.cfs_quota_us"), read(v1 / "cpu.cfs_period_us")
-    if old_quota is None or old_period is None or int(old_quota) <= 0:
-        return None
-    return int(old_quota) / int(old_period)
+def quota(group: Path) -> float | None:
+    if (both := read(group / "cpu.max")) is not None:
+        ours, _, period = both.partition(" ")
+        return ratio(ours, period)
+    return ratio(read(group / "cpu.cfs_quota_us"), read(group / "cpu.cfs_period_us"))  # version 1
 
 
-def memory(cgroup: Path = CGROUP) -> tuple[int, int]:
-    """Bytes in all and bytes still available, within the cgroup limit."""
+def ratio(quota_text: str | None, period_text: str | None) -> float | None:
+    ours, period = number(quota_text), number(period_text)
+    return ours / period if ours and period else None
+
+
+def memory(groups: Groups) -> tuple[int, int]:
+    """Bytes in all and bytes still available, within every limit on the way up. Swap counts for nothing."""
     host = psutil.virtual_memory()
-    limit, used = memory_limit(cgroup)
-    if limit is None or limit >= host.total:
-        return host.total, host.available
-    return limit, max(0, min(host.available, limit - used))
+    total, available = host.total, host.available
+    for group in groups:
+        limit = memory_limit(group)
+        if limit is not None and limit < host.total:
+            total = min(total, limit)
+            available = min(available, max(0, limit - memory_used(group)))
+    return total, available
 
 
-def memory_limit(cgroup: Path) -> tuple[int | None, int]:
-    """The limit and what of it is used for good, in bytes."""
-    for folder, limit_name, used_name, idle_name in (
-        (cgroup, "memory.max", "memory.current", "inactive_file"),
-        (cgroup / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
-    ):
-        limit = read(folder / limit_name)
-        if limit is not None and limit != "max":
-            used = int(read(folder / used_name) or 0)
-            return int(limit), max(0, used - idle_cache(folder / "memory.stat", idle_name))
-    return None, 0
+def memory_limit(group: Path) -> int | None:
+    """The tightest of the group's own limits; version 1 also tells of limits above that are not visible.
+
+    Above ``memory.high`` the kernel slows a group down until it hardly runs: the same as a limit to us.
+    """
+    files = (read(group / name) for name in ("memory.max", "memory.high", "memory.limit_in_bytes"))
+    above = statistics(group).get("hierarchical_memory_limit")
+    return min((limit for limit in (*map(number, files), above) if limit is not None), default=None)
 
 
-def idle_cache(stat: Path, name: str) -> int:
-    """Bytes of cached files that the kernel drops first: a model that was read counts as used, but hinders nobody."""
-    counts = dict(line.split() for line in (read(stat) or "").splitlines())
-    return int(counts.get(name, 0))
+def memory_used(group: Path) -> int:
+    """Bytes used for good. Cached files that the kernel drops first do not count: they hinder nobody."""
+    used = number(read(group / "memory.current")) or number(read(group / "memory.usage_in_bytes")) or 0
+    counts = statistics(group)
+    return max(0, used - counts.get("total_inactive_file", counts.get("inactive_file", 0)))
+
+
+def statistics(group: Path) -> dict[str, int]:
+    pairs = (line.partition(" ") for line in (read(group / "memory.stat") or "").splitlines())
+    return {name: count for name, _, text in pairs if (count := number(text)) is not None}
 
 
 def disk(path: Path) -> Disk:
@@ -79,10 +84,3 @@ def visible(path: Path) -> bool:
     except OSError:
         return False
     return True
-
-
-def read(path: Path) -> str | None:
-    try:
-        return path.read_text().strip()
-    except OSError:
-        return None
