@@ -1,14 +1,15 @@
-"""Adapter versions on disk: ``ROOT/<name>/vNNNN/`` and one atomic link ``current``.
+"""Adapter versions on disk: ``ROOT/<name>/vNNNN/`` and, for each base model, one atomic link ``current-<digest>``.
 
 A version is immutable and either whole or absent: it is filled in a staging folder, synced, and renamed into place.
-``current`` may be absent, which means that the bare base model serves.
+It works on the base model that it was learned on and on no other, so a store that was told which model serves
+(``bind``) shows only what belongs to it. Numbers are shared by all bases: a version's name means one thing for ever.
+A link may be absent, which means that the bare base model serves.
 """
 
 import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +22,8 @@ PART = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 NAME = re.compile(rf"{PART}(/{PART}){{0,9}}")
 VERSION = re.compile(r"v[0-9]{4,9}")
 STAGING = ".staging"
-LINK = "current"
+LINK = "current"  # an older store has one such link, for whatever base its target was learned on
+LINKS = re.compile(rf"{LINK}(-[0-9a-f]{{1,12}})?")
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,19 @@ class AdapterStore:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.base: str | None = None
+
+    def bind(self, base: str) -> None:
+        """From now on, see only what was learned on the base model with this digest (``sha256:…`` of its GGUF)."""
+        self.base = base
+
+    def check_base(self, serving: str) -> None:
+        """AdapterError when another base model serves than the one whose versions this store shows."""
+        if self.base is not None and serving != self.base:
+            raise AdapterError(
+                f"the model that serves ({short(serving)}) is not the one that clawlama started with "
+                f"({short(self.base)}): it was pulled or replaced meanwhile; restart clawlama, then teach it"
+            )
 
     def names(self, prefix: str = "") -> list[str]:
         """Adapters with at least one whole version whose name starts with ``prefix``."""
@@ -48,46 +63,50 @@ class AdapterStore:
         return sorted(name for name in found if name.startswith(prefix) and STAGING not in name.split("/"))
 
     def versions(self, adapter: str) -> list[AdapterVersion]:
-        """Whole versions of one adapter, oldest first. AdapterError names one whose manifest does not parse."""
-        return sorted(self._whole(adapter), key=lambda version: number(version.folder.name))
+        """Whole versions for the bound base, oldest first. AdapterError names one whose manifest does not parse."""
+        return [one for one in self._whole(adapter) if self._fits(one)]
+
+    def of_other_bases(self, adapter: str) -> list[AdapterVersion]:
+        """Whole versions that wait for another base model to serve again, oldest first."""
+        return [one for one in self._whole(adapter) if not self._fits(one)]
 
     def version(self, adapter: str, version: str) -> AdapterVersion:
-        """One version; AdapterError when it is missing or its manifest does not parse."""
-        if not VERSION.fullmatch(version):
-            raise AdapterError(f"version {version!r} of {adapter!r} is no version name; they look like v0001")
-        folder = self.home(adapter) / version
-        try:
-            text = (folder / "manifest.json").read_text()
-            return AdapterVersion(Manifest.model_validate_json(text), folder)
-        except FileNotFoundError as exc:
-            raise AdapterError(f"adapter {adapter!r} has no version {version!r}") from exc
-        except ValidationError as exc:
-            raise AdapterError(f"{folder / 'manifest.json'} does not parse: {exc.error_count()} errors") from exc
+        """One version; AdapterError when it is missing, does not parse or belongs to another base than the bound."""
+        found = self._read(adapter, version)
+        if not self._fits(found):
+            other = found.manifest
+            raise AdapterError(
+                f"{adapter} {version} was learned on {other.base_model} ({short(other.base_digest)}), "
+                "not on the model that serves; set CLAWLAMA_MODEL back to use it"
+            )
+        return found
 
     def current(self, adapter: str) -> AdapterVersion | None:
-        """The version that serves, or None while the bare base does."""
-        link = self.home(adapter) / LINK
-        try:
-            target = os.readlink(link)  # noqa: PTH115 - the link's text is what we want, not a resolved path
-        except FileNotFoundError:
-            return None
-        return self.version(adapter, target)
+        """The version that serves, or None while the bare base does. Not bound: the one that was promoted last."""
+        home = self.home(adapter)
+        if self.base is None:
+            latest = max(links(home), key=lambda path: (path.lstat().st_mtime_ns, path.name), default=None)
+            return None if latest is None else self._read(adapter, str(latest.readlink()))
+        own = home / link_name(self.base)
+        if own.is_symlink():
+            return self.version(adapter, str(own.readlink()))
+        older = self._older(adapter)
+        return older if older is not None and self._fits(older) else None
 
     def promote(self, adapter: str, version: str | None) -> None:
-        """Move ``current`` in one step; None takes it away."""
+        """Move the base's link in one step; None takes it away. Other bases keep theirs, unless none is bound."""
         home = self.home(adapter)
-        link = home / LINK
-        if version is None:
-            if not link.is_symlink():
-                return
-            link.unlink()
+        chosen = None if version is None else self.version(adapter, version)
+        self._migrate(adapter)
+        if chosen is not None:
+            point(home / link_name(chosen.manifest.base_digest), chosen.folder.name)
+        elif self.base is not None:
+            (home / link_name(self.base)).unlink(missing_ok=True)
         else:
-            self.version(adapter, version)
-            fresh = home / f".{LINK}"
-            fresh.unlink(missing_ok=True)
-            fresh.symlink_to(version)
-            fresh.replace(link)
-        sync_folder(home)
+            for link in links(home):
+                link.unlink()
+        if home.is_dir():
+            sync_folder(home)
 
     def next_version(self, adapter: str) -> str:
         """One above the highest there is, serving or not: a version that was never promoted keeps its number."""
@@ -104,8 +123,9 @@ class AdapterStore:
     def commit(self, staged: Path, manifest: Manifest) -> AdapterVersion:
         """Seal a staged folder: sync its files, write the manifest last, rename into place.
 
-        Raises AdapterError when the version exists already: versions are never overwritten.
+        Raises AdapterError when the version exists already (versions are never overwritten) or is of another base.
         """
+        self.check_base(manifest.base_digest)
         home = self.home(manifest.adapter)
         folder = home / manifest.version
         if folder.exists():
@@ -127,7 +147,7 @@ class AdapterStore:
         """Remove what was being staged or deleted when we died. Only while nobody stages anything."""
         for staging in list(self.root.glob(f"**/{STAGING}")):
             shutil.rmtree(staging, ignore_errors=True)
-        for draft in self.root.glob(f"**/.{LINK}"):
+        for draft in self.root.glob(f"**/.{LINK}*"):
             draft.unlink(missing_ok=True)
 
     def delete(self, adapter: str) -> bool:
@@ -136,7 +156,8 @@ class AdapterStore:
         versions = [path for path in home.glob("v*") if VERSION.fullmatch(path.name)]
         if not versions:
             return False
-        self.promote(adapter, None)
+        for link in links(home):
+            link.unlink()
         for path in versions:  # moved away in one step each, so that none is seen half deleted
             path.rename(self.stage(adapter, path.name) / path.name)
         sync_folder(home)
@@ -145,17 +166,73 @@ class AdapterStore:
 
     def home(self, adapter: str) -> Path:
         """The folder of one adapter; AdapterError for a name that could leave the root."""
-        if not NAME.fullmatch(adapter) or any(VERSION.fullmatch(part) or part == LINK for part in adapter.split("/")):
+        if not NAME.fullmatch(adapter) or any(
+            VERSION.fullmatch(part) or LINKS.fullmatch(part) for part in adapter.split("/")
+        ):
             raise AdapterError(
                 f"adapter name {adapter!r} is not usable: up to 10 parts split by '/', each of up to 100 letters, "
                 f"digits, '.', '_' and '-', none like v0001 or {LINK!r}"
             )
         return self.root / adapter
 
-    def _whole(self, adapter: str) -> Iterator[AdapterVersion]:
-        for path in self.home(adapter).glob("v*/manifest.json"):
-            if VERSION.fullmatch(path.parent.name):
-                yield self.version(adapter, path.parent.name)
+    def _fits(self, version: AdapterVersion) -> bool:
+        return self.base is None or version.manifest.base_digest == self.base
+
+    def _whole(self, adapter: str) -> list[AdapterVersion]:
+        """Of every base, oldest first."""
+        names = {path.parent.name for path in self.home(adapter).glob("v*/manifest.json")}
+        return [self._read(adapter, name) for name in sorted(filter(VERSION.fullmatch, names), key=number)]
+
+    def _read(self, adapter: str, version: str) -> AdapterVersion:
+        if not VERSION.fullmatch(version):
+            raise AdapterError(f"version {version!r} of {adapter!r} is no version name; they look like v0001")
+        folder = self.home(adapter) / version
+        try:
+            text = (folder / "manifest.json").read_text()
+            return AdapterVersion(Manifest.model_validate_json(text), folder)
+        except FileNotFoundError as exc:
+            raise AdapterError(f"adapter {adapter!r} has no version {version!r}") from exc
+        except ValidationError as exc:
+            raise AdapterError(f"{folder / 'manifest.json'} does not parse: {exc.error_count()} errors") from exc
+
+    def _older(self, adapter: str) -> AdapterVersion | None:
+        """What the one link of an older store points at."""
+        link = self.home(adapter) / LINK
+        return self._read(adapter, str(link.readlink())) if link.is_symlink() else None
+
+    def _migrate(self, adapter: str) -> None:
+        """Give an older store's link its base's name. The new one is there before the old one goes, and wins."""
+        link = self.home(adapter) / LINK
+        if not link.is_symlink():
+            return
+        if (link / "manifest.json").is_file():
+            older = self._read(adapter, str(link.readlink()))
+            own = self.home(adapter) / link_name(older.manifest.base_digest)
+            if not own.is_symlink():
+                point(own, older.folder.name)
+        link.unlink()
+
+
+def links(home: Path) -> list[Path]:
+    """Of every base, and an older store's."""
+    return [path for path in home.glob(f"{LINK}*") if LINKS.fullmatch(path.name) and path.is_symlink()]
+
+
+def link_name(base: str) -> str:
+    return f"{LINK}-{base.removeprefix('sha256:')[:12]}"
+
+
+def short(digest: str) -> str:
+    """Enough of a digest for a person to tell two apart."""
+    return f"{digest[:19]}…"
+
+
+def point(link: Path, target: str) -> None:
+    """Make a symbolic link say ``target``, in one step."""
+    fresh = link.with_name(f".{link.name}")
+    fresh.unlink(missing_ok=True)
+    fresh.symlink_to(target)
+    fresh.replace(link)
 
 
 def number(version: str) -> int:

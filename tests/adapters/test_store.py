@@ -28,6 +28,24 @@ sys.addaudithook(die_on)
 adapters.commit(staged, sealed)
 """
 
+DIE_WHILE_PROMOTING = """
+import os, sys
+from pathlib import Path
+from supervisor.adapters import store
+from tests.adapters.versions import NAME
+
+root, calls = Path(sys.argv[1]), int(sys.argv[2])
+def die_on(event, args, left=[calls]):
+    if event in {"os.symlink", "os.rename", "os.remove"} and args and str(root) in str(args):
+        left[0] -= 1
+        if not left[0]:
+            os._exit(9)
+adapters = store.AdapterStore(root)
+adapters.bind(sys.argv[3])
+sys.addaudithook(die_on)
+adapters.promote(NAME, "v0002")
+"""
+
 
 @pytest.fixture
 def store(tmp_path: Path) -> AdapterStore:
@@ -61,6 +79,114 @@ def test_current_follows_promotion_and_goes_away(store: AdapterStore) -> None:
         assert current.manifest.version == version
     store.promote(NAME, None)
     assert store.current(NAME) is None
+
+
+BIG, SMALL = f"sha256:{'b' * 64}", f"sha256:{'5' * 64}"
+
+
+def serving(store: AdapterStore) -> str | None:
+    current = store.current(NAME)
+    return current.manifest.version if current else None
+
+
+def test_each_base_model_has_its_own_versions_and_its_own_current(store: AdapterStore) -> None:
+    store.bind(SMALL)
+    made(store, base_digest=SMALL)
+    store.promote(NAME, "v0001")
+
+    store.bind(BIG)
+    assert (store.versions(NAME), serving(store)) == ([], None)
+    made(store, base_digest=BIG)
+    store.promote(NAME, "v0002")
+
+    store.bind(SMALL)
+    assert [one.manifest.version for one in store.versions(NAME)] == ["v0001"]
+    assert [one.manifest.version for one in store.of_other_bases(NAME)] == ["v0002"]
+    assert serving(store) == "v0001"
+    assert store.next_version(NAME) == "v0003"
+
+
+def test_going_back_to_the_bare_model_leaves_other_models_what_they_learned(store: AdapterStore) -> None:
+    for base in (SMALL, BIG):
+        store.bind(base)
+        store.promote(NAME, made(store, base_digest=base).manifest.version)
+
+    store.promote(NAME, None)
+
+    assert serving(store) is None
+    store.bind(SMALL)
+    assert serving(store) == "v0001"
+
+
+def test_a_version_of_another_base_is_refused_with_the_way_back(store: AdapterStore) -> None:
+    made(store, base_digest=SMALL)
+    store.bind(BIG)
+
+    for use in (store.version, store.promote):
+        with pytest.raises(AdapterError, match=r"learned on tiny-chat .*set CLAWLAMA_MODEL back"):
+            use(NAME, "v0001")
+
+
+def test_what_was_learned_on_a_model_that_was_replaced_meanwhile_is_refused(store: AdapterStore) -> None:
+    store.bind(SMALL)
+
+    store.check_base(SMALL)
+    with pytest.raises(AdapterError, match="restart clawlama"):
+        store.check_base(BIG)
+    with pytest.raises(AdapterError, match="restart clawlama"):
+        made(store, base_digest=BIG)
+
+
+def older_store(store: AdapterStore) -> AdapterStore:
+    """As it was when there was one link for all bases."""
+    made(store, base_digest=SMALL), made(store, base_digest=SMALL)
+    (store.home(NAME) / "current").symlink_to("v0001")
+    return store
+
+
+def test_the_link_of_an_older_store_counts_for_the_base_of_its_target(store: AdapterStore) -> None:
+    older_store(store)
+
+    assert serving(store) == "v0001"
+    store.bind(BIG)
+    assert serving(store) is None
+    store.bind(SMALL)
+    assert serving(store) == "v0001"
+
+
+@pytest.mark.parametrize(("promoted", "then"), [("v0002", "v0002"), (None, None)])
+def test_the_link_of_an_older_store_is_replaced_by_the_first_promotion(
+    store: AdapterStore, promoted: str | None, then: str | None
+) -> None:
+    older_store(store).bind(SMALL)
+
+    store.promote(NAME, promoted)
+
+    assert serving(store) == then
+    assert not (store.home(NAME) / "current").is_symlink()
+
+
+def test_another_base_takes_over_an_older_link_without_losing_it(store: AdapterStore) -> None:
+    older_store(store).bind(BIG)
+    made(store, base_digest=BIG)
+
+    store.promote(NAME, "v0003")
+
+    assert serving(store) == "v0003"
+    store.bind(SMALL)
+    assert serving(store) == "v0001"
+
+
+@pytest.mark.parametrize("calls", range(1, 7))
+def test_a_death_while_an_older_link_is_replaced_leaves_one_of_both_serving(store: AdapterStore, calls: int) -> None:
+    older_store(store).bind(SMALL)
+    argv = [sys.executable, "-c", DIE_WHILE_PROMOTING, str(store.root), str(calls), SMALL]
+
+    subprocess.run(argv, cwd=Path(__file__).parents[2], check=False)
+
+    assert serving(store) in {"v0001", "v0002"}
+    store.promote(NAME, "v0002")
+    assert serving(store) == "v0002"
 
 
 def test_taking_away_what_never_served_changes_nothing(store: AdapterStore) -> None:
@@ -179,7 +305,17 @@ def test_deleting_spares_an_adapter_whose_name_goes_on(store: AdapterStore) -> N
             "a\n",
             "a\0b",
         ),
-        *("v0001", "a/v0001", "a/v0001/b", "current", "a/current", "ä", "x" * 101, "/".join("abcdefghijk")),
+        *(
+            "v0001",
+            "a/v0001",
+            "a/v0001/b",
+            "current",
+            "a/current",
+            "a/current-0123456789ab",
+            "ä",
+            "x" * 101,
+            "/".join("abcdefghijk"),
+        ),
     ],
 )
 def test_a_name_that_could_leave_or_confuse_the_root_is_refused(store: AdapterStore, name: str) -> None:

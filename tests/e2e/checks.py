@@ -117,4 +117,6 @@ def check_gone(place: Place) -> None:
 
 
 def half_done(adapters: Path) -> list[str]:
-    return [str(path) for path in adapters.rglob("*") if path.parent.name == STAGING or path.name == f".{LINK}"]
+    return [
+        str(path) for path in adapters.rglob("*") if path.parent.name == STAGING or path.name.startswith(f".{LINK}")
+    ]
