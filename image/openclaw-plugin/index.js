@@ -2,11 +2,8 @@
 import { definePluginEntry } from "openclaw/plugin-sdk/plugin-entry";
 import { noteFeedback, showLessons } from "./commands.js";
 import { LearningApi } from "./api.js";
-import { leanStream, withoutCommands } from "./prompt.js";
 import { sharedReplies } from "./replies.js";
 import { began, ended, quiet } from "./running.js";
-
-const PROVIDER = "clawlama";
 
 // How long a command waits for a reply that is being prepared, or written.
 const PREPARING_MS = 20_000;
@@ -62,12 +59,6 @@ export default definePluginEntry({
     if (lean) {
       api.on("before_prompt_build", () => ({ systemPrompt: lean.systemPrompt, toolsAllow: lean.toolsAllow }));
     }
-    api.registerProvider({
-      id: PROVIDER,
-      label: "ClawLama",
-      auth: [],
-      wrapStreamFn: lean ? leanStream : withoutCommands,
-    });
   },
 });
 

@@ -3,7 +3,7 @@
 import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
 import { readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { written } from "./prompt.js";
+import { written } from "./words.js";
 
 const LIMIT = 200; // conversations
 

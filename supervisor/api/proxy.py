@@ -13,6 +13,7 @@ from supervisor.api.context import ApiContext
 from supervisor.api.relay import Relay
 from supervisor.engines.engine import Route
 from supervisor.errors import RequestError, UnknownModel
+from supervisor.gateway.bookkeeping import PROMPT_HEADER, for_the_model
 
 OURS = "clawlama"  # the field of a body that is for us and not for the model
 
@@ -31,7 +32,7 @@ def proxy_routes(context: ApiContext) -> APIRouter:
     @router.post("/v1/chat/completions")
     async def chat(request: Request) -> Response:
         """A chat reply, streamed or whole; all fields go to the model's server as they are."""
-        body = await json_object(request)
+        body = as_the_model_reads(await json_object(request), request)
         return relay(context, request, "/v1/chat/completions", body, chat_messages(body))
 
     @router.post("/v1/completions")
@@ -78,6 +79,14 @@ def relay(
         wanted["model"] = context.engine.served.adapter
     strip = strip_thinking(body.get(OURS, {}), request.headers.get("x-clawlama-strip-thinking", ""))
     return Relay(context.engine, context.journal, Asked(route, body, messages), wanted, strip_thinking=strip)
+
+
+def as_the_model_reads(body: dict[str, Any], request: Request) -> dict[str, Any]:
+    """A body that OpenClaw sent, without what it writes for itself; anybody else's as it is."""
+    reading = request.headers.get(PROMPT_HEADER)
+    if reading not in ("lean", "full"):
+        return body
+    return {**body, "messages": for_the_model(chat_messages(body), reading)}
 
 
 def strip_thinking(ours: object, header: str) -> bool:

@@ -1,27 +1,15 @@
 """Recorded messages -> messages fit to train on.
 
-OpenClaw writes things around a person's words that no lesson should teach: a time stamp and notes on sender and queue
-before them, its own working context behind them or in a user message of its own. (Our plugin's ``prompt.js`` keeps the
-same from small models; what larger ones were sent comes here as it was.) Message parts become plain text, tool
-arguments become objects, as chat templates of Hugging Face models expect them.
+What OpenClaw writes around a person's words no lesson should teach. Message parts become plain text, tool arguments
+become objects, as chat templates of Hugging Face models expect them.
 """
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from supervisor.errors import DistillError
-
-STAMP = r"\[[A-Z][a-z]{2} \d{4}-\d{2}-\d{2} \d{2}:\d{2}[^\]\n]{0,40}\] *"
-SENDER = r"[^\n]*⟦openclaw:ctx⟧\n```json\n.*?\n```\n*"
-QUEUED = r"\[Queued user message from a previous active turn;[^\]\n]*\]\n"
-BEFORE = re.compile(rf"\A\s*(?:{STAMP}|{SENDER}|{QUEUED})+", re.DOTALL)
-INTERNAL = re.compile(
-    r"\n*<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>.*?(?:<<<END_OPENCLAW_INTERNAL_CONTEXT>>>\n*|\Z)", re.DOTALL
-)
-RESUMED = re.compile(r"(?:\A|\n\n)\[System\] Your previous turn was interrupted by a gateway restart[^\n]*")
-FAILED_TURN = re.compile(r"\A\s*This turn ended before a reply: .*\Z", re.DOTALL)
+from supervisor.gateway.bookkeeping import as_written
 
 Message = dict[str, Any]
 
@@ -38,11 +26,6 @@ def clean_message(message: Mapping[str, Any]) -> Message:
         return _cleaned(message)
     except (AttributeError, KeyError, TypeError) as exc:
         raise DistillError(f"this is not a chat message: {str(message)[:200]} ({type(exc).__name__}: {exc})") from exc
-
-
-def as_written(text: str) -> str:
-    """What the person typed of a user message."""
-    return FAILED_TURN.sub("", BEFORE.sub("", RESUMED.sub("", INTERNAL.sub("", text))))
 
 
 def was_bookkeeping(message: Mapping[str, Any], cleaned: Message) -> bool:
@@ -82,8 +65,10 @@ def _cleaned(message: Mapping[str, Any]) -> Message:
         "role": message["role"],
         "content": as_written(content) if message["role"] == "user" else content,
     }
-    if message.get("reasoning_content"):
-        cleaned["reasoning_content"] = message["reasoning_content"]
+    if message.get("images"):
+        raise DistillError("a message holds an image; lessons are about text only so far")
+    if thought := message.get("reasoning_content") or message.get("thinking"):
+        cleaned["reasoning_content"] = thought
     if calls := message.get("tool_calls"):
         cleaned["tool_calls"] = [tool_call(call) for call in calls]
     if message.get("tool_call_id"):

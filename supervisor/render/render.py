@@ -48,7 +48,7 @@ class GatewayConfig:
 
     port: int
     bind: Literal["loopback", "lan"]
-    provider_url: str  # of our API, ends in /v1
+    provider_url: str  # of our API; ends in /v1 unless native
     api_url: str  # of our API, without a path; the plugin posts feedback there
     adapter: str  # name of the adapter that feedback teaches
     models: tuple[ModelEntry, ...]
@@ -56,6 +56,7 @@ class GatewayConfig:
     plugin: Path
     log_file: Path
     lean: Lean | None = None
+    native: bool = False  # speak Ollama's own API with us, where the engine does
     telegram: Telegram | None = None
     max_concurrent: int = 4
     subagent_concurrent: int = 8
@@ -72,7 +73,7 @@ def openclaw_json(config: GatewayConfig) -> str:
         "plugin": str(config.plugin),
         "log_file": str(config.log_file),
         "allowed_origins": _origins(config),
-        "plugins_allowed": ["clawlama", *(["telegram"] if config.telegram else [])],
+        "plugins_allowed": _plugins(config),
     }
     text = fill("config/openclaw.json.j2", values)
     try:
@@ -93,6 +94,10 @@ def workspace_files() -> dict[str, str]:
 
 def _origins(config: GatewayConfig) -> list[str]:
     return [f"http://localhost:{config.port}", f"http://127.0.0.1:{config.port}", *config.more_origins]
+
+
+def _plugins(config: GatewayConfig) -> list[str]:
+    return ["clawlama", *(["ollama"] if config.native else []), *(["telegram"] if config.telegram else [])]
 
 
 def _check(config: GatewayConfig) -> None:

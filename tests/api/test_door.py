@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from supervisor.api.context import StackStatus
+from supervisor.gateway.bookkeeping import PROMPT_HEADER
 from tests.api.stage import ADAPTER, CHAT, HELLO, TOKEN, client_of, in_process, over_http
 from tests.journal.samples import completion, taught
 
@@ -187,3 +188,15 @@ async def test_a_client_without_keepalive_is_served(tmp_path: Path) -> None:
         reply = await client.get("/v1/models", headers={"Connection": "close"})
 
     assert reply.status_code == 200
+
+
+async def test_what_openclaw_writes_for_itself_reaches_neither_the_model_nor_the_journal(tmp_path: Path) -> None:
+    stamped = "[Fri 2026-11-20 08:25 UTC] Hi"
+    body = {"messages": [{"role": "user", "content": stamped}]}
+    async with in_process(tmp_path) as stage:
+        await stage.client.post(CHAT, json=body, headers={PROMPT_HEADER: "lean"})
+        await stage.client.post(CHAT, json=body)
+
+        recorded = await stage.journal.completions(2)
+
+    assert [one.messages[0]["content"] for one in recorded] == [stamped, "Hi"]

@@ -11,6 +11,7 @@ import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
+from supervisor.gateway.bookkeeping import PROMPT_HEADER, for_the_model
 from tests.fakes.ports import listening_socket
 
 Messages = list[dict[str, Any]]
@@ -26,7 +27,10 @@ class Asked:
 
     @property
     def messages(self) -> Messages:
-        return list(self.body.get("messages", []))
+        """As our API would show them to the model."""
+        sent = list(self.body.get("messages", []))
+        reading = self.headers.get(PROMPT_HEADER)
+        return for_the_model(sent, "lean" if reading == "lean" else "full") if reading else sent
 
     @property
     def system(self) -> str:

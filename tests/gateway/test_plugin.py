@@ -39,7 +39,7 @@ async def test_a_small_model_reads_what_was_written_and_nothing_else(world: Worl
 
     body = world.model.asked[-1].body
     assert body["model"] == "openclaw/assistant"
-    assert body["messages"] == [
+    assert world.model.asked[-1].messages == [
         SYSTEM,
         {"role": "user", "content": "What is tea?"},
         {"role": "assistant", "content": first},
