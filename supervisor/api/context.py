@@ -1,16 +1,17 @@
 """What the API is made of: the objects it calls, and how the whole stack fares."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from supervisor.adapters.store import AdapterStore
+from supervisor.api.warmup import WarmUp
 from supervisor.engines.engine import Engine
 from supervisor.journal.journal import Journal
 from supervisor.services.status import ServiceStatus
 
-Phase = Literal["starting", "ready", "learning", "degraded", "stopping"]
+Phase = Literal["starting", "pulling", "warming", "ready", "learning", "degraded", "stopping"]
 
 
 @dataclass(frozen=True)
@@ -36,3 +37,4 @@ class ApiContext:
     allowed_base_models: tuple[str, ...]
     batch_size: int = 4  # feedback per gathered lesson
     lesson_timeout_s: float = 3600.0  # how long a caller who waits for a lesson is kept waiting
+    warm_up: WarmUp = field(default_factory=WarmUp)

@@ -11,6 +11,7 @@ from supervisor.api.body import json_object
 from supervisor.api.capture import Asked
 from supervisor.api.context import ApiContext
 from supervisor.api.relay import Relay
+from supervisor.api.warmup import take
 from supervisor.engines.engine import Route
 from supervisor.errors import RequestError, UnknownModel
 from supervisor.gateway.bookkeeping import PROMPT_HEADER, for_the_model
@@ -33,7 +34,10 @@ def proxy_routes(context: ApiContext) -> APIRouter:
     async def chat(request: Request) -> Response:
         """A chat reply, streamed or whole; all fields go to the model's server as they are."""
         body = as_the_model_reads(await json_object(request), request)
-        return relay(context, request, "/v1/chat/completions", body, chat_messages(body))
+        messages = chat_messages(body)
+        if context.warm_up.is_meant(messages):
+            return await take(context.warm_up, context.engine, "/v1/chat/completions", body)
+        return relay(context, request, "/v1/chat/completions", body, messages)
 
     @router.post("/v1/completions")
     async def complete(request: Request) -> Response:
