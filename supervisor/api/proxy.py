@@ -88,9 +88,9 @@ def relay(
 def as_the_model_reads(body: dict[str, Any], request: Request) -> dict[str, Any]:
     """A body that OpenClaw sent, without what it writes for itself; anybody else's as it is."""
     reading = request.headers.get(PROMPT_HEADER)
-    if reading not in ("lean", "full"):
+    if reading is None:
         return body
-    return {**body, "messages": for_the_model(chat_messages(body), reading)}
+    return {**body, "messages": for_the_model(chat_messages(body), "lean" if reading == "lean" else "full")}
 
 
 def strip_thinking(ours: object, header: str) -> bool:
