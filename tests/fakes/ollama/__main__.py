@@ -9,7 +9,7 @@ import httpx
 import uvicorn
 
 from tests.fakes.ollama import quirks, settings
-from tests.fakes.ollama.app import Server
+from tests.fakes.ollama.app import ollama_app
 from tests.fakes.ollama.quirks import Switchboard
 from tests.fakes.ollama.registry import registry_app
 
@@ -42,7 +42,7 @@ def serve(environment: settings.Environment) -> int:
     board = Switchboard(quirks.from_environment(os.environ))
     sys.stderr.write(f"Listening on {environment.host}:{environment.port} (version {board.now.version})\n")
     config = uvicorn.Config(
-        Server(environment, board).app(),
+        ollama_app(environment, board),
         host=environment.host,
         port=environment.port,
         log_level="warning",

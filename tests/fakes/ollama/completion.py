@@ -79,7 +79,11 @@ async def fitted(runner: Runner, prompt: str, wish: Wish) -> str | list[int]:
 def constraint(output: Any) -> dict[str, Any]:
     if output in (None, ""):
         return {}
-    return {"json_schema": {"type": "object"} if output == "json" else output}
+    if isinstance(output, dict):
+        return {"json_schema": output}
+    if output != "json":
+        raise Refused(500, f'invalid format: {json.dumps(output)}; expected "json" or a valid JSON Schema object')
+    return {"json_schema": {"type": "object"}}
 
 
 def piece(chunk: dict[str, Any], wish: Wish) -> Piece:

@@ -9,6 +9,8 @@ from tests.fakes.ollama.replies import CLOSE, OPEN
 from tests.fakes.ollama.scheduler import Runner, weights_of
 from tests.fakes.ollama.store import Stored
 
+DEFAULT_TEMPLATE = "{{ .Prompt }}"
+
 
 def stamp(moment: datetime | None = None) -> str:
     return (moment or datetime.now(UTC)).astimezone(UTC).isoformat().replace("+00:00", "Z")
@@ -77,7 +79,7 @@ def shown(model: Stored, *, verbose: bool) -> dict[str, Any]:
         "license": model.text("license"),
         "modelfile": modelfile(model),
         "parameters": parameters(model),
-        "template": model.text("template"),
+        "template": model.text("template") or DEFAULT_TEMPLATE,
         "system": model.text("system"),
         "messages": model.data("messages", []),
     }

@@ -8,7 +8,8 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,18 +47,25 @@ class Download:
 
 
 class Puller:
-    """Use inside a task group: downloads run there."""
+    """Works inside ``async with puller.running()``: downloads live there."""
 
-    def __init__(self, store: Store, environment: Environment, board: Switchboard, tasks: TaskGroup) -> None:
+    _tasks: TaskGroup
+    _client: httpx.AsyncClient
+
+    def __init__(self, store: Store, environment: Environment, board: Switchboard) -> None:
         self._store = store
         self._environment = environment
         self._board = board
-        self._tasks = tasks
         self._downloads: dict[str, Download] = {}
-        self._client = httpx.AsyncClient(timeout=httpx.Timeout(10.0), trust_env=False)
 
-    async def aclose(self) -> None:
-        await self._client.aclose()
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[None, None]:
+        async with (
+            httpx.AsyncClient(timeout=10.0, trust_env=False) as self._client,
+            anyio.create_task_group() as self._tasks,
+        ):
+            yield
+            self._tasks.cancel_scope.cancel()
 
     def drop(self, digests: Iterable[str]) -> None:
         """Blobs of a manifest that was replaced, unless another needs them."""

@@ -7,6 +7,7 @@ meet half of one.
 import hashlib
 import json
 import re
+import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -116,7 +117,9 @@ class Store:
         path = self.blob(digest)
         new = not path.exists()
         if new:
-            path.write_bytes(content)
+            temporary = path.with_name(f"sha256-{secrets.token_hex(5)}")
+            temporary.write_bytes(content)
+            temporary.replace(path)
         return Layer(media_type=media_type, digest=digest, size=len(content)), new
 
     def names(self) -> Iterator[Name]:
@@ -179,8 +182,9 @@ class Store:
         digests = {f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"}
         with suppress(Refused):  # a broken manifest can be deleted too
             digests |= parse_manifest(path.read_bytes()).digests
-        self._path("manifests-v2", name).unlink(missing_ok=True)
-        self._path("manifests", name).unlink(missing_ok=True)
+        for entry in (self._path("manifests-v2", name), self._path("manifests", name)):
+            entry.unlink(missing_ok=True)
+            drop_empty(entry.parent)
         self.drop_unused(digests)
 
     def drop_unused(self, digests: Iterable[str]) -> None:
@@ -252,6 +256,15 @@ class Store:
         await anyio.sleep(self._board.now.torn_seconds)
         path.symlink_to(Path("../../../..") / "blobs" / layer.digest.replace(":", "-"))
         self._path("manifests", name).unlink(missing_ok=True)
+
+
+def drop_empty(folder: Path) -> None:
+    """The folders of model, namespace and host, as far as nothing is left in them."""
+    for level in (folder, folder.parent, folder.parent.parent):
+        try:
+            level.rmdir()
+        except OSError:  # something else is in it, or it never was
+            continue
 
 
 def parse_manifest(content: bytes) -> Manifest:
