@@ -14,6 +14,10 @@ ClawlamaError
 ├── GatewayError        OpenClaw could not be asked, or could not answer
 ├── EngineError         an inference engine refused or broke
 │   ├── UnknownModel    a request names a model that is not served
+│   ├── StillPreparing  the model is not ready yet; says what is being done
+│   ├── PullFailed      a model cannot be downloaded
+│   ├── StoreError      a model in Ollama's folder is missing, unreadable or of a kind that we cannot use
+│   ├── RouteRefused    one way to give Ollama an adapter version does not work here; another may
 │   └── NotServed       the engine says that it serves a version, and its probabilities say that it does not
 ├── RequestError        a request to the API cannot be served as it stands; names its HTTP status
 ├── JournalError        the journal cannot be opened, read or written
@@ -84,6 +88,23 @@ class UnknownModel(EngineError):
     def __init__(self, model: str, known: tuple[str, ...]) -> None:
         super().__init__(f"model {model!r} is not served here; use one of: {', '.join(known)}")
         self.model = model
+
+
+class StillPreparing(EngineError):
+    def __init__(self, doing: str) -> None:
+        super().__init__(f"the model is not ready yet: {doing}; ask again in a moment")
+
+
+class PullFailed(EngineError):
+    pass
+
+
+class StoreError(EngineError):
+    pass
+
+
+class RouteRefused(EngineError):
+    pass
 
 
 class NotServed(EngineError):
