@@ -19,6 +19,7 @@ Route = Literal["/v1/chat/completions", "/v1/completions", "/api/chat", "/api/ge
 
 OPENAI_ROUTES: frozenset[Route] = frozenset({"/v1/chat/completions", "/v1/completions"})
 
+NativeBody = Callable[[], Awaitable[Mapping[str, Any]]]  # reads a request's body, once the route is known to be open
 Live = Callable[[], Awaitable[bool]]  # whether the version that was just published is what answers now
 
 Prompt = Sequence[Mapping[str, Any]] | Sequence[int]  # messages, or token ids
@@ -113,6 +114,13 @@ class Engine(Protocol):
         """
         ...
 
+    def native(self, method: str, path: str, body: NativeBody) -> AbstractAsyncContextManager[httpx.Response]:
+        """Send a request to another route of the server's own API, such as Ollama's ``/api/show``.
+
+        Raises RequestError for a route that this engine has not, or does not let through; the body is not read then.
+        """
+        ...
+
     async def score(self, prompt: Prompt, reply: str | Sequence[int], *, model: str) -> Score:
         """How likely the served model finds this reply (text, or token ids), token by token."""
         ...
@@ -130,6 +138,10 @@ class Engine(Protocol):
         ``live`` is asked after each way of serving that the engine tries, until it says yes. Raises NotServed when it
         never does, EngineError when the version cannot be loaded.
         """
+        ...
+
+    def remember(self, route: Route, body: Mapping[str, Any]) -> None:
+        """A typical request: whatever is loaded from now on reads its prompt before it serves."""
         ...
 
     async def rest(self) -> None:

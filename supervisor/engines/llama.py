@@ -8,7 +8,7 @@ import os
 import secrets
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,13 +16,26 @@ from typing import Any, Self
 
 import anyio
 import httpx
+import structlog
 from pydantic import ValidationError
 
 from supervisor.engines.door import Door
-from supervisor.engines.engine import OPENAI_ROUTES, Live, Passage, Prompt, Reply, Route, Score, Seen, Served, Version
+from supervisor.engines.engine import (
+    OPENAI_ROUTES,
+    Live,
+    NativeBody,
+    Passage,
+    Prompt,
+    Reply,
+    Route,
+    Score,
+    Seen,
+    Served,
+    Version,
+)
 from supervisor.engines.llama_score import forced, score_reply
 from supervisor.engines.llama_server import Endpoint, LlamaConfig
-from supervisor.errors import EngineError, NotServed, UnknownModel
+from supervisor.errors import EngineError, NotServed, RequestError, UnknownModel
 from supervisor.plan.models import NO_WISHES, Sampling
 from supervisor.services.output import Output
 from supervisor.services.process import Command
@@ -31,6 +44,8 @@ from supervisor.settings.secrets import write_private
 
 TIMEOUT = httpx.Timeout(10.0, read=900.0)  # a long prompt on a slow CPU is minutes without a byte
 START_TIMEOUT = 300.0  # seconds; reading a large model from a slow disk
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -69,6 +84,7 @@ class LlamaEngine:
         self._setup = setup
         self._version = version
         self._trial: _Trial | None = None
+        self._remembered: tuple[Route, dict[str, Any]] | None = None
         self._key = ""
         self._door = Door()
         self._switching = anyio.Lock()
@@ -116,6 +132,11 @@ class LlamaEngine:
                 with anyio.CancelScope(shield=True):
                     await response.aclose()
 
+    def native(self, method: str, path: str, body: NativeBody) -> AbstractAsyncContextManager[httpx.Response]:
+        raise RequestError(
+            404, f"there is no {path} here: the embedded llama.cpp serves {' and '.join(sorted(OPENAI_ROUTES))}"
+        )
+
     async def score(self, prompt: Prompt, reply: str | Sequence[int], *, model: str) -> Score:
         if model not in self.served.models:
             raise UnknownModel(model, self.served.models)
@@ -154,6 +175,7 @@ class LlamaEngine:
             self._version = version
             try:
                 await self.service.restart()
+                await self._warm()
             finally:
                 self._trial = None
                 self._door.open()
@@ -171,7 +193,23 @@ class LlamaEngine:
     async def wake(self) -> None:
         async with self._switching:
             await self.service.resume()
+            await self._warm()
             self._door.open()
+
+    def remember(self, route: Route, body: Mapping[str, Any]) -> None:
+        self._remembered = route, dict(body)
+
+    async def _warm(self) -> None:
+        """Read the remembered prompt, so that the first request does not pay for it. Not worth failing for."""
+        if self._remembered is None:
+            return
+        route, body = self._remembered
+        short = {**body, "stream": False, "max_tokens": 1, **self._adapters(tuned=self._version is not None)}
+        short.pop("stream_options", None)
+        try:
+            await self._ask(await self._endpoint(), route, short)
+        except EngineError as exc:
+            log.warning("prompt not read ahead", problem=str(exc))
 
     async def _ask(self, endpoint: Endpoint, path: str, body: Mapping[str, Any] | None = None) -> Any:  # noqa: ANN401
         """POST ``body``, or GET when there is none; the parsed answer. Raises EngineError."""

@@ -6,20 +6,33 @@ from typing import Any
 
 import httpx
 
-from supervisor.engines.engine import OPENAI_ROUTES, Live, Passage, Prompt, Reply, Route, Score, Seen, Served, Version
-from supervisor.errors import EngineError, UnknownModel
+from supervisor.engines.engine import (
+    OPENAI_ROUTES,
+    Live,
+    NativeBody,
+    Passage,
+    Prompt,
+    Reply,
+    Route,
+    Score,
+    Seen,
+    Served,
+    Version,
+)
+from supervisor.errors import EngineError, RequestError, UnknownModel
 from supervisor.services.service import Service
 
 
 class FakeEngine:
     kind = "fake"
-    routes = OPENAI_ROUTES
+    routes: frozenset[Route] = OPENAI_ROUTES
     service: Service | None = None
 
     def __init__(self, url: str, served: Served) -> None:
         self.url = url
         self.served = served
         self.scores = True  # whether it can score
+        self.remembered: tuple[Route, dict[str, Any]] | None = None
 
     @asynccontextmanager
     async def forward(self, route: Route, body: Mapping[str, Any]) -> AsyncIterator[Reply]:
@@ -38,6 +51,18 @@ class FakeEngine:
             finally:
                 await response.aclose()
 
+    @asynccontextmanager
+    async def native(self, method: str, path: str, body: NativeBody) -> AsyncIterator[httpx.Response]:
+        """Only for an engine that takes Ollama's routes; all that it has not closed goes to the backend."""
+        if self.routes == OPENAI_ROUTES or path == "/api/create":
+            raise RequestError(403 if path == "/api/create" else 404, f"there is no {path} here")
+        content = dict(await body()) if method == "POST" else None
+        async with (
+            httpx.AsyncClient(timeout=30, trust_env=False) as client,
+            client.stream(method, self.url + path, json=content) as response,
+        ):
+            yield response
+
     async def score(self, prompt: Prompt, reply: str | Sequence[int], *, model: str) -> Score:
         if model not in self.served.models:
             raise UnknownModel(model, self.served.models)
@@ -52,6 +77,9 @@ class FakeEngine:
 
     async def publish(self, version: Version | None, live: Live | None = None) -> None:
         self.served = Served(self.served.base, self.served.adapter, version.name if version else None)
+
+    def remember(self, route: Route, body: Mapping[str, Any]) -> None:
+        self.remembered = (route, dict(body))
 
     async def rest(self) -> None:
         return
