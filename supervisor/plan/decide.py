@@ -1,16 +1,20 @@
 """decide(facts, settings, model) -> Plan: pure, every choice with its reason."""
 
+from typing import Literal
+
 from supervisor.errors import MachineError
 from supervisor.host.facts import HostFacts
+from supervisor.plan.choose import EngineKind, choose
+from supervisor.plan.fit import Fit, elsewhere, fit
+from supervisor.plan.memory import GIB, kv_bytes, lesson, ram, vram
 from supervisor.plan.models import BaseModelFacts
 from supervisor.plan.plan import Plan, Recipe
+from supervisor.plan.prompt import plan_prompt
 from supervisor.settings.settings import Settings
 
-GIB = 2**30
+Device = Literal["cpu", "gpu"]
+
 TINY = 200 * 2**20  # bytes of weights below which a model is a toy that learns in big steps
-SMALL = 3 * GIB
-TRAINER = 1 * GIB  # torch, transformers and peft in memory before any weight
-MIN_CONTEXT = 4096  # OpenClaw's leanest prompt, a little history and a reply
 
 # Measured on tiny-chat (README): one lesson of a few replies carries over to other questions.
 TINY_RECIPE = Recipe(
@@ -22,50 +26,144 @@ PUBLISHED_RECIPE = Recipe(
 )
 
 
-def decide(facts: HostFacts, settings: Settings, model: BaseModelFacts) -> Plan:
-    """Raises MachineError when this machine cannot run the model, naming what is missing."""
-    if "x86" in facts.architecture and "AVX2" not in facts.simd:
-        raise MachineError(
-            "this CPU has no AVX2, which the embedded llama.cpp needs; use a machine made after about 2013"
-        )
+def decide(
+    facts: HostFacts,
+    settings: Settings,
+    model: BaseModelFacts,
+    *,
+    prompt_tokens: int | None = None,
+    lessons_on: Device = "cpu",
+    server_here: bool = True,
+) -> Plan:
+    """``prompt_tokens``: what OpenClaw really sends, once somebody has counted it. ``server_here``: Ollama runs on
+    this machine. What an engine holds already must be counted as free: ``memory.given_back``.
+
+    Raises MachineError when this machine cannot run the model, naming what is missing.
+    """
+    engine = choose(settings, recommended=model.name).engine
+    check_processor(facts, engine)
+    fits = fit(facts, settings, model, engine) if server_here else elsewhere(settings, model)
+    prompt = plan_prompt(facts, settings, model, fits.context, prompt_tokens)
     threads = settings.threads or facts.physical_cores
-    context, why_context = fit_context(facts, settings, model)
-    lesson = TRAINER + 3 * model.weights
-    rest = facts.memory_available < model.weights + lesson + settings.parallel * context * model.kv_per_token
-    lean = settings.lean == "on" or (settings.lean == "auto" and (model.weights < SMALL or not facts.gpus))
+    num_thread = threads_to_tell(facts, settings, fits, engine, server_here=server_here)
+    rest, problem, lessons = plan_lessons(facts, model, fits, lessons_on)
     tiny = model.weights < TINY
-    reasons = (
-        f"engine llama: the embedded llama.cpp serves {model.name} ({model.weights / 2**20:.0f} MiB)",
-        f"threads {threads}: " + ("as set" if settings.threads else "physical cores within this container's limit"),
-        f"context {context} tokens: {why_context}",
-        "lean prompt " + ("on" if lean else "off") + f": CLAWLAMA_LEAN={settings.lean}",
-        "lessons: " + ("engine stops meanwhile, memory is short" if rest else "engine keeps serving meanwhile"),
-        "recipe: " + ("for very small models, measured" if tiny else "as published, unmeasured at this size"),
-    )
     return Plan(
-        engine="llama",
+        engine=engine,
         model=model,
         threads=threads,
-        context=context,
-        parallel=settings.parallel,
-        max_tokens=min(settings.max_tokens, context // 2),
-        lean=lean,
+        num_thread=num_thread,
+        context=fits.context,
+        parallel=fits.parallel,
+        kv_cache=fits.kv,
+        flash_attention=True if fits.kv == "q8_0" else None,
+        on_gpu=fits.on_gpu,
+        keep_alive=settings.ollama_keep_alive,
+        max_tokens=min(settings.max_tokens, fits.context // 2),
+        lean=prompt.lean,
+        prompt_tokens=prompt.tokens,
         recipe=TINY_RECIPE if tiny else PUBLISHED_RECIPE,
         rest_for_lessons=rest,
-        reasons=reasons,
+        lesson_problem=problem,
+        reasons=(
+            f"engine: {describe_engine(engine, model)}",
+            f"weights: {describe_weights(facts, model, fits, server_here=server_here)}",
+            f"context: {fits.context} tokens: {fits.why}",
+            f"KV cache: {describe_cache(model, fits)}",
+            f"threads: {threads}: {why_threads(settings, num_thread, engine)}",
+            f"parallel: {describe_parallel(settings, fits, engine)}",
+            f"prompt: {prompt.explained}",
+            *([f"keep alive: {settings.ollama_keep_alive} in memory after a request"] if engine == "ollama" else []),
+            f"lessons: {lessons}",
+            "recipe: " + ("for very small models, measured" if tiny else "as published, unmeasured at this size"),
+        ),
     )
 
 
-def fit_context(facts: HostFacts, settings: Settings, model: BaseModelFacts) -> tuple[int, str]:
-    """The longest context that the model knows, the user asked for and half of the memory left holds."""
-    room = int(facts.memory_available - model.weights) // 2 // (settings.parallel * model.kv_per_token)
-    wanted = min(settings.context_window, model.max_context)
-    if room < min(wanted, MIN_CONTEXT):
+def check_processor(facts: HostFacts, engine: EngineKind) -> None:
+    if engine == "llama" and "x86" in facts.architecture and "AVX2" not in facts.simd:
         raise MachineError(
-            f"{facts.memory_available / GIB:.1f} GiB of memory are free; {model.name} needs "
-            f"{(model.weights + 2 * MIN_CONTEXT * settings.parallel * model.kv_per_token) / GIB:.1f} GiB. "
-            "Choose a smaller CLAWLAMA_MODEL or give the container more memory"
+            "this CPU has no AVX2, which the embedded llama.cpp needs; use CLAWLAMA_ENGINE=ollama, "
+            "or a machine made after about 2013"
         )
-    if room < wanted:
-        return room, f"what the free memory holds ({wanted} were wanted)"
-    return wanted, "as set" if settings.context_window <= model.max_context else "the longest the model knows"
+
+
+def threads_to_tell(
+    facts: HostFacts, settings: Settings, fits: Fit, engine: EngineKind, *, server_here: bool
+) -> int | None:
+    """Ollama reloads a model whose ``num_thread`` changes, so it is told only what it would not take by itself.
+
+    By itself it counts the cores of the whole machine and no limit of ours. With everything on the GPU it is all one.
+    """
+    if engine != "ollama" or settings.threads:
+        return settings.threads if engine == "ollama" else None
+    if not server_here or fits.on_gpu == 1 or facts.physical_cores == facts.own_threads:
+        return None
+    return facts.physical_cores
+
+
+def plan_lessons(facts: HostFacts, model: BaseModelFacts, fits: Fit, on: Device) -> tuple[bool, str | None, str]:
+    """(rest meanwhile, why it cannot go well, both in words), by the memory of the device that lessons run on."""
+    if model.lessons:
+        return False, model.lessons, f"none: {model.lessons}"
+    needed = lesson(model)
+    have, taken = (ram(facts), fits.ram) if on == "cpu" else (vram(facts), on_gpus(model, fits))
+    said = f"{needed / GIB:.1f} GiB on the {on.upper()}"
+    if needed > have:
+        problem = f"a lesson needs {said}, {have / GIB:.1f} can be had; choose a smaller model or add memory"
+        return True, problem, f"may fail: {problem}"
+    if needed > have - taken:
+        return True, None, f"need {said}; the engine rests meanwhile"
+    return False, None, f"need {said}; the engine serves on meanwhile"
+
+
+def describe_engine(engine: EngineKind, model: BaseModelFacts) -> str:
+    name = "the embedded llama.cpp" if engine == "llama" else "Ollama"
+    return f"{name} serves {model.name} ({gib(model.weights)})"
+
+
+def on_gpus(model: BaseModelFacts, fits: Fit) -> int:
+    """Bytes that serving takes of the GPUs' own memory."""
+    return int(fits.on_gpu * (model.weights + kv_bytes(model, fits.parallel * fits.context, fits.kv)))
+
+
+def describe_weights(facts: HostFacts, model: BaseModelFacts, fits: Fit, *, server_here: bool) -> str:
+    if not server_here:
+        return "on the server's machine"
+    if fits.on_gpu == 0:
+        return "in memory, no GPU takes part"
+    if fits.on_gpu == 1:
+        return (
+            "on the GPU, which works in the machine's memory"
+            if fits.ram
+            else "all on the GPU" + ("s" if len(facts.gpus) > 1 else "")
+        )
+    share = f"{int(fits.on_gpu * model.layers)} of {model.layers} layers" if model.layers else f"{fits.on_gpu:.0%}"
+    return f"about {share} on the GPU, the rest in memory; a model that fits whole would be several times faster"
+
+
+def describe_cache(model: BaseModelFacts, fits: Fit) -> str:
+    size = gib(kv_bytes(model, fits.parallel * fits.context, fits.kv))
+    if fits.kv == "f16":
+        return f"f16, {size} when full"
+    return f"q8_0 with flash attention, {size} when full: at f16 the context would be too short"
+
+
+def why_threads(settings: Settings, num_thread: int | None, engine: EngineKind) -> str:
+    why = "as set" if settings.threads else "physical cores within this container's limit"
+    if engine == "llama":
+        return why
+    return f"{why}; Ollama is told so" if num_thread else f"{why}; Ollama needs no telling"
+
+
+def describe_parallel(settings: Settings, fits: Fit, engine: EngineKind) -> str:
+    at_once = "1 request at a time" if fits.parallel == 1 else f"{fits.parallel} requests at the same time"
+    if engine == "llama" or "parallel" in settings.model_fields_set:
+        return f"{at_once}: as set"
+    if fits.parallel > 1:
+        return f"{at_once}: the GPU has memory for both contexts"
+    return f"{at_once}: " + ("more would shorten the context" if fits.on_gpu == 1 else "a CPU does two no faster")
+
+
+def gib(size: int) -> str:
+    return f"{size / GIB:.1f} GiB" if size >= GIB // 2 else f"{size / 2**20:.0f} MiB"

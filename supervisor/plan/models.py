@@ -52,6 +52,9 @@ class BaseModelFacts:
     kv_per_token: int  # bytes of key-value cache per token at f16
     sampling: Sampling = NO_WISHES
     digest: str | None = None  # "sha256:…" of the GGUF, where somebody counted it already
+    parameters: int | None = None
+    layers: int | None = None
+    lessons: str | None = None  # why it cannot be taught
 
 
 def model_facts(model: str) -> BaseModelFacts:

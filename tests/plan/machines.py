@@ -8,7 +8,7 @@ from supervisor.plan.models import BaseModelFacts
 from supervisor.settings.settings import Settings
 
 MIB, GIB = 2**20, 2**30
-GPU = Gpu(name="some GPU", memory_total=24 * GIB, memory_free=23 * GIB, driver="1")
+GPU = Gpu(name="some GPU", memory_total=24 * GIB, memory_free=23 * GIB, driver="1", compute="8.9")
 
 
 def machine(**other: Any) -> HostFacts:
@@ -27,14 +27,14 @@ def machine(**other: Any) -> HostFacts:
     return HostFacts.model_validate(values | other)
 
 
-def model(weights: int = 4 * MIB, max_context: int = 2048, kv_per_token: int = 4096) -> BaseModelFacts:
+def model(weights: int = 4 * MIB, max_context: int = 2048, kv_per_token: int = 4096, **other: Any) -> BaseModelFacts:
     folder = Path("/models/m")
-    return BaseModelFacts("m", folder, folder / "m.gguf", weights, max_context, kv_per_token)
+    return BaseModelFacts("m", folder, folder / "m.gguf", weights, max_context, kv_per_token, **other)
 
 
-def big() -> BaseModelFacts:
+def big(**other: Any) -> BaseModelFacts:
     """About an 8B model at 4 bits: 144 KiB of cache a token."""
-    return model(weights=5 * GIB, max_context=40960, kv_per_token=144 * 1024)
+    return model(weights=5 * GIB, max_context=40960, kv_per_token=144 * 1024, **other)
 
 
 def settings(**other: Any) -> Settings:

@@ -1,9 +1,15 @@
 import pytest
 
 from supervisor.errors import MachineError
-from supervisor.plan.decide import PUBLISHED_RECIPE, TINY_RECIPE, decide, fit_context
-from supervisor.plan.models import BaseModelFacts
-from tests.plan.machines import GIB, GPU, MIB, big, machine, model, settings
+from supervisor.plan.decide import PUBLISHED_RECIPE, TINY_RECIPE, decide
+from supervisor.plan.plan import Plan
+from tests.plan.machines import GIB, GPU, big, machine, model, settings
+
+SMALL = "long instructions confuse a small model"
+
+
+def said(plan: Plan, topic: str) -> str:
+    return next(line for line in plan.reasons if line.startswith(f"{topic}: ")).removeprefix(f"{topic}: ")
 
 
 def test_the_same_input_gives_the_same_plan() -> None:
@@ -11,14 +17,15 @@ def test_the_same_input_gives_the_same_plan() -> None:
 
 
 def test_every_decision_has_its_reason() -> None:
-    reasons = decide(machine(), settings(), model()).reasons
-
-    assert reasons == (
-        "engine llama: the embedded llama.cpp serves m (4 MiB)",
-        "threads 4: physical cores within this container's limit",
-        "context 2048 tokens: the longest the model knows",
-        "lean prompt on: CLAWLAMA_LEAN=auto",
-        "lessons: engine keeps serving meanwhile",
+    assert decide(machine(), settings(), model()).reasons == (
+        "engine: the embedded llama.cpp serves m (4 MiB)",
+        "weights: in memory, no GPU takes part",
+        "context: 2048 tokens: the longest the model knows",
+        "KV cache: f16, 16 MiB when full",
+        "threads: 4: physical cores within this container's limit",
+        "parallel: 2 requests at the same time: as set",
+        f"prompt: lean, about 500 tokens: {SMALL}; only 1548 are left for history and reply",
+        "lessons: need 1.0 GiB on the CPU; the engine serves on meanwhile",
         "recipe: for very small models, measured",
     )
 
@@ -27,85 +34,89 @@ def test_threads_are_the_users_where_they_are_set() -> None:
     plan = decide(machine(), settings(threads=3), model())
 
     assert plan.threads == 3
-    assert "threads 3: as set" in plan.reasons
+    assert said(plan, "threads") == "3: as set"
 
 
-def test_an_x86_without_avx2_is_refused_with_the_remedy() -> None:
-    with pytest.raises(MachineError, match=r"no AVX2.*use a machine made after about 2013"):
+def test_an_x86_without_avx2_cannot_run_the_embedded_engine() -> None:
+    with pytest.raises(MachineError, match=r"no AVX2.*CLAWLAMA_ENGINE=ollama, or a machine made after about 2013"):
         decide(machine(simd=("AVX",)), settings(), model())
 
 
-def test_an_arm_needs_no_avx2() -> None:
+def test_ollama_needs_no_avx2_and_an_arm_has_none() -> None:
+    assert decide(machine(simd=("AVX",)), settings(engine="ollama"), model()).engine == "ollama"
     assert decide(machine(architecture="aarch64", simd=("NEON",)), settings(), model()).threads == 4
 
 
 @pytest.mark.parametrize(
-    ("wanted", "max_context", "available", "context", "why"),
-    [
-        (131072, 2048, 8 * GIB, 2048, "the longest the model knows"),
-        (1024, 2048, 8 * GIB, 1024, "as set"),
-        (2048, 2048, 8 * GIB, 2048, "as set"),
-        (131072, 131072, GIB // 4, 16256, "what the free memory holds (131072 were wanted)"),
-    ],
+    ("own", "chosen", "told"),
+    [(4, {}, None), (64, {}, 4), (None, {}, 4), (4, {"threads": 3}, 3), (4, {"threads": 4}, 4)],
 )
-def test_the_context_is_what_model_user_and_memory_allow(
-    wanted: int, max_context: int, available: int, context: int, why: str
+def test_ollama_is_told_the_threads_only_where_it_would_take_others(
+    own: int | None, chosen: dict[str, int], told: int | None
 ) -> None:
-    one = model(max_context=max_context, weights=2 * MIB)
+    plan = decide(machine(own_threads=own), settings(engine="ollama", **chosen), big())
 
-    assert fit_context(machine(memory_available=available), settings(context_window=wanted), one) == (context, why)
-
-
-def test_more_requests_at_once_share_the_memory() -> None:
-    facts, one = machine(memory_available=GIB // 4), model(max_context=131072)
-
-    alone, _ = fit_context(facts, settings(parallel=1), one)
-    shared, _ = fit_context(facts, settings(parallel=4), one)
-
-    assert alone == 4 * shared
+    assert plan.num_thread == told
 
 
-def test_too_little_memory_is_refused_with_what_would_do() -> None:
-    with pytest.raises(MachineError) as error:
-        decide(machine(memory_available=6 * GIB), settings(), big())
-
-    assert str(error.value) == (
-        "6.0 GiB of memory are free; m needs 7.2 GiB. Choose a smaller CLAWLAMA_MODEL or give the container more memory"
-    )
-    assert decide(machine(memory_available=int(7.3 * GIB)), settings(), big()).context >= 4096
+def test_with_everything_on_the_gpu_threads_are_all_one() -> None:
+    assert decide(machine(own_threads=64, gpus=(GPU,)), settings(engine="ollama"), big()).num_thread is None
 
 
-def test_weights_alone_may_be_too_much() -> None:
-    with pytest.raises(MachineError, match=r"4\.0 GiB of memory are free"):
-        decide(machine(memory_available=4 * GIB), settings(), big())
+def test_the_embedded_engine_leaves_gpus_alone() -> None:
+    plan = decide(machine(gpus=(GPU,), memory_available=32 * GIB), settings(), big())
+
+    assert (plan.engine, plan.on_gpu, plan.kv_cache) == ("llama", 0, "f16")
 
 
-@pytest.mark.parametrize(
-    ("lean", "gpus", "one", "expected"),
-    [
-        ("auto", (), model(), True),
-        ("auto", (GPU,), model(), True),
-        ("auto", (), big(), True),
-        ("auto", (GPU,), big(), False),
-        ("on", (GPU,), big(), True),
-        ("off", (), model(), False),
-    ],
-)
-def test_the_prompt_is_lean_for_small_models_and_slow_machines(
-    lean: str, gpus: tuple[object, ...], one: BaseModelFacts, expected: bool
-) -> None:
-    plan = decide(machine(gpus=gpus, memory_available=64 * GIB), settings(lean=lean), one)
-
-    assert plan.lean is expected
-    assert f"lean prompt {'on' if expected else 'off'}: CLAWLAMA_LEAN={lean}" in plan.reasons
-
-
-@pytest.mark.parametrize(("available", "rests"), [(64 * GIB, False), (20 * GIB, True)])
+@pytest.mark.parametrize(("available", "rests"), [(64 * GIB, False), (24 * GIB, True)])
 def test_the_engine_rests_for_lessons_only_when_memory_is_short(available: int, rests: bool) -> None:
     plan = decide(machine(memory_available=available), settings(context_window=8192), big())
 
     assert plan.rest_for_lessons is rests
-    assert any("memory is short" in reason for reason in plan.reasons) is rests
+    assert plan.lesson_problem is None
+    assert ("the engine rests" in said(plan, "lessons")) is rests
+
+
+def test_a_lesson_that_does_not_fit_at_all_is_told_beforehand() -> None:
+    plan = decide(machine(memory_available=12 * GIB), settings(), big())
+
+    assert plan.rest_for_lessons
+    assert plan.lesson_problem is not None
+    assert plan.lesson_problem.startswith("a lesson needs 20.0 GiB on the CPU, 10.1 can be had; choose a smaller model")
+    assert said(plan, "lessons") == f"may fail: {plan.lesson_problem}"
+
+
+def test_a_model_that_cannot_be_taught_only_serves() -> None:
+    plan = decide(machine(memory_available=64 * GIB), settings(engine="ollama"), big(lessons="a mixture of experts"))
+
+    assert (plan.rest_for_lessons, plan.lesson_problem) == (False, "a mixture of experts")
+
+
+def test_on_the_gpu_the_engine_leaves_the_memory_to_lessons() -> None:
+    plan = decide(machine(gpus=(GPU,), memory_available=24 * GIB), settings(engine="ollama"), big())
+
+    assert plan.on_gpu == 1
+    assert not plan.rest_for_lessons
+
+
+@pytest.mark.parametrize(("free", "rests"), [(23 * GIB, True), (80 * GIB, False)])
+def test_lessons_on_the_gpu_go_by_its_memory(free: int, rests: bool) -> None:
+    gpu = GPU.model_copy(update={"memory_total": free, "memory_free": free})
+
+    plan = decide(machine(gpus=(gpu,)), settings(engine="ollama"), big(), lessons_on="gpu")
+
+    assert plan.rest_for_lessons is rests
+    assert plan.lesson_problem is None
+
+
+def test_of_a_server_elsewhere_no_memory_is_counted() -> None:
+    facts = machine(memory_available=3 * GIB, own_threads=64)
+
+    plan = decide(facts, settings(engine="ollama"), big(), server_here=False)
+
+    assert (plan.context, plan.num_thread, plan.rest_for_lessons) == (32768, None, True)
+    assert said(plan, "weights") == "on the server's machine"
 
 
 def test_a_reply_takes_at_most_half_of_the_context() -> None:
@@ -116,3 +127,11 @@ def test_a_reply_takes_at_most_half_of_the_context() -> None:
 def test_the_recipe_goes_by_the_models_size() -> None:
     assert decide(machine(), settings(), model()).recipe == TINY_RECIPE
     assert decide(machine(memory_available=64 * GIB), settings(), big()).recipe == PUBLISHED_RECIPE
+
+
+def test_a_coarse_cache_needs_flash_attention_and_nothing_else_does() -> None:
+    roomy = decide(machine(memory_available=64 * GIB), settings(engine="ollama"), big())
+    tight = decide(machine(memory_available=int(11.5 * GIB)), settings(engine="ollama"), big())
+
+    assert (roomy.kv_cache, roomy.flash_attention) == ("f16", None)
+    assert (tight.kv_cache, tight.flash_attention) == ("q8_0", True)
