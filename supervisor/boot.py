@@ -4,7 +4,7 @@ import shutil
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from importlib.metadata import version as package_version
 from pathlib import Path
@@ -12,13 +12,14 @@ from pathlib import Path
 import anyio
 import structlog
 
-from supervisor.adapters.store import AdapterStore, AdapterVersion, file_record
+from supervisor.adapters.store import AdapterStore, file_record
 from supervisor.api.app import create_app
-from supervisor.api.context import ApiContext, Phase, StackStatus
+from supervisor.api.context import ApiContext, StackStatus
 from supervisor.api.server import serve
-from supervisor.engines.llama import LlamaEngine
-from supervisor.errors import ClawlamaError, SettingsError
+from supervisor.api.warmup import WarmUp
+from supervisor.errors import ClawlamaError, GatewayError, MachineError
 from supervisor.executors.local import LocalExecutor
+from supervisor.gateway.client import ask
 from supervisor.gateway.command import OpenClaw, Tokens, prepare_folders
 from supervisor.gateway.leftovers import release_dead_lease, remove_lock_files
 from supervisor.gateway.output import readable
@@ -29,8 +30,11 @@ from supervisor.journal.journal import Journal, open_journal
 from supervisor.learning.lesson import Teaching
 from supervisor.learning.loop import Learning
 from supervisor.learning.queue import JobBuilder
+from supervisor.plan.choose import Choice
+from supervisor.plan.decide import decide
+from supervisor.plan.models import BaseModelFacts, model_facts
 from supervisor.plan.plan import Plan
-from supervisor.preflight import check, plan_for, runtime
+from supervisor.preflight import check, choice_for, runtime
 from supervisor.render.render import openclaw_json, workspace_files
 from supervisor.render.write import RenderedFile, write_files
 from supervisor.running import Running, forget_running, write_running
@@ -38,13 +42,28 @@ from supervisor.services.output import LogFile, Output, terminal_sink
 from supervisor.services.reaper import adopt_orphans, end_descendants, sweep
 from supervisor.services.service import Service
 from supervisor.services.tree import Tree
+from supervisor.serving import LlamaServing, OllamaServing, Serving
 from supervisor.settings.datadir import DataDir
 from supervisor.settings.secrets import token
 from supervisor.settings.settings import Settings
 from supervisor.settings.sources import child_environment
-from supervisor.stack import GATEWAY, Outputs, gateway_config, gateway_service, llama_engine, openclaw, urls
+from supervisor.stack import (
+    GATEWAY,
+    Outputs,
+    gateway_config,
+    gateway_service,
+    llama_engine,
+    ollama_engine,
+    openclaw,
+    urls,
+)
+from supervisor.start import Start
 
-STOP_WITHIN = 5.5  # seconds for the processes; the API then has 4, and Docker kills after 10
+# Seconds. The API has 4 after these, and Docker kills after 10.
+GATEWAY_STOPS_WITHIN = 4.0
+ENGINE_STOPS_WITHIN = 1.5
+WARM_WITHIN = 900.0  # seconds; a slow CPU reads ten tokens of prompt a second
+TELL_EVERY = 10.0  # seconds between two lines about a download
 
 log = structlog.get_logger()
 
@@ -60,6 +79,7 @@ class Booted:
     running: Running
     new_tokens: bool
     seconds: float  # from the start to ready
+    warm_up: WarmUp
 
 
 @dataclass(frozen=True)
@@ -69,14 +89,12 @@ class Made:
     settings: Settings
     data: DataDir
     facts: HostFacts
-    plan: Plan
     adapters: AdapterStore
-    engine: LlamaEngine
+    serving: Serving
     claw: OpenClaw
     plugin: Path
     outputs: Outputs
     running: Running
-    base_digest: str
     new_tokens: bool
 
 
@@ -97,10 +115,10 @@ async def booted(settings: Settings, tell: Tell, *, show_output: bool = True) ->
         forget_unfinished(data)
         made = await anyio.to_thread.run_sync(make, settings, data, show_output)
         try:
-            async with started_up(made, tell):
+            async with started_up(made, tell) as (plan, warm_up):
                 write_running(data, made.running)
                 took = anyio.current_time() - started
-                yield Booted(made.facts, made.plan, made.running, made.new_tokens, took)
+                yield Booted(made.facts, plan, made.running, made.new_tokens, took, warm_up)
         finally:
             forget_running(data)
             await end_descendants()
@@ -148,83 +166,169 @@ def only_error(group: BaseExceptionGroup[BaseException]) -> ClawlamaError | None
 def make(settings: Settings, data: DataDir, show_output: bool) -> Made:
     """Objects only: nothing runs yet, and no file is written but the tokens."""
     facts = detect(data.root)
-    plan = plan_for(facts, settings)
     adapters = AdapterStore(data.adapters)
-    base_digest = f"sha256:{file_record(plan.model.gguf).sha256}"
     api_token, api_fresh = token(data.secrets / "api_token", settings.api_token)
     claw_token, claw_fresh = token(data.secrets / "openclaw_token", settings.openclaw_token)
     telegram = settings.telegram_bot_token
     tokens = Tokens(claw_token, api_token, telegram.get_secret_value() if telegram else None)
     outputs = outputs_in(data, tokens, show=show_output)
     around = child_environment()
+    choice = choice_for(facts, settings)
     reach = urls(settings)
     return Made(
         settings=settings,
         data=data,
         facts=facts,
-        plan=plan,
         adapters=adapters,
-        engine=llama_engine(settings, plan, data, usable(adapters, settings.adapter, base_digest), outputs, around),
+        serving=serving_for(choice, settings, data, facts, adapters, outputs),
         claw=openclaw(settings, data, runtime(settings), tokens, around),
         plugin=plugin_folder(),
         outputs=outputs,
         running=Running(
             pid=int(Path("/proc/self").readlink().name),
             version=package_version("clawlama"),
-            model=plan.model.name,
+            model=choice.model,
             adapter=settings.adapter,
             api_url=reach.api,
             api_token=api_token,
             openclaw_url=reach.openclaw,
             openclaw_token=claw_token,
         ),
-        base_digest=base_digest,
         new_tokens=api_fresh or claw_fresh,
     )
 
 
+def serving_for(
+    choice: Choice, settings: Settings, data: DataDir, facts: HostFacts, adapters: AdapterStore, outputs: Outputs
+) -> Serving:
+    around = child_environment()
+    if choice.engine == "ollama":
+        return OllamaServing(ollama_engine(settings, choice.model, data, outputs, around), settings, facts, adapters)
+    model = with_digest(model_facts(choice.model))
+    adapters.bind(str(model.digest))
+    plan = decide(facts, settings, model)
+    version = adapters.current(settings.adapter)
+    return LlamaServing(llama_engine(settings, plan, data, version, outputs, around), plan)
+
+
+def with_digest(model: BaseModelFacts) -> BaseModelFacts:
+    return replace(model, digest=f"sha256:{file_record(model.gguf).sha256}")
+
+
 @asynccontextmanager
-async def started_up(made: Made, tell: Tell) -> AsyncIterator[None]:
+async def started_up(made: Made, tell: Tell) -> AsyncIterator[tuple[Plan, WarmUp]]:
     """Journal, API, engine, OpenClaw and the learning loop, started in this order and stopped in reverse."""
-    settings, data, plan = made.settings, made.data, made.plan
-    await write_gateway_files(made, tell)
-    async with made.engine, open_journal(f"sqlite:///{data.journal}") as journal:
-        learning = Learning(teaching(made, journal), timedelta(seconds=settings.feedback_patience_s))
-        tree = Tree(
-            [made.engine.service, gateway_service(settings, data, made.claw, made.outputs)], stop_within=STOP_WITHIN
-        )
-        context = ApiContext(
-            engine=made.engine,
-            journal=journal,
-            adapters=made.adapters,
-            token=made.running.api_token,
-            batch_size=settings.feedback_batch_size,
-            lesson_timeout_s=settings.lesson_timeout_s,
-            version=made.running.version,
-            allowed_base_models=(plan.model.name,),
-            status=lambda: status(tree, learning),
-            feedback_log_dir=settings.feedback_log_dir or data.feedback,
-        )
-        async with anyio.create_task_group() as outer:
-            await outer.start(
-                lambda **started: serve(create_app(context), host=settings.api_host, port=settings.api_port, **started)
-            )
+    engine, start, warm_up = made.serving.engine, Start(), WarmUp()
+    async with engine, open_journal(f"sqlite:///{made.data.journal}") as journal:
+        gateway = gateway_service(made.settings, made.data, made.claw, made.outputs)
+        services = [service for service in (engine.service, gateway) if service is not None]
+        context = api_context(made, journal, warm_up, lambda: start.status(made.serving, services))
+        async with api_up(made, context), kept_up(engine.service, ENGINE_STOPS_WITHIN, tell):
+            write_running(made.data, made.running.model_copy(update={"ready": False}))
             tell(f"API on {made.running.api_url}; next the model, then OpenClaw (the slow one)")
-            async with anyio.create_task_group() as inner:
-                for service in tree.services:
-                    inner.start_soon(tell_ready, service, tell)
-                await inner.start(tree.run)
-                inner.start_soon(learning.run)
-                yield
-                inner.cancel_scope.cancel()
-            outer.cancel_scope.cancel()
+            plan = await prepared(made, tell)
+            learning = Learning(teaching(made, plan, journal), timedelta(seconds=made.settings.feedback_patience_s))
+            await write_gateway_files(made, plan, tell)
+            async with kept_up(gateway, GATEWAY_STOPS_WITHIN, tell):
+                await gateway.wait_ready()
+                await read_first(made, plan, start, warm_up, tell)
+                start.finished(learning)
+                async with anyio.create_task_group() as tg:
+                    tg.start_soon(learning.run)
+                    tg.start_soon(made.serving.beside)
+                    yield plan, warm_up
+                    tg.cancel_scope.cancel()
 
 
-async def write_gateway_files(made: Made, tell: Tell) -> None:
+def api_context(made: Made, journal: Journal, warm_up: WarmUp, status: Callable[[], StackStatus]) -> ApiContext:
+    settings = made.settings
+    return ApiContext(
+        engine=made.serving.engine,
+        journal=journal,
+        adapters=made.adapters,
+        token=made.running.api_token,
+        batch_size=settings.feedback_batch_size,
+        lesson_timeout_s=settings.lesson_timeout_s,
+        version=made.running.version,
+        allowed_base_models=(made.running.model,),
+        status=status,
+        feedback_log_dir=settings.feedback_log_dir or made.data.feedback,
+        warm_up=warm_up,
+    )
+
+
+@asynccontextmanager
+async def api_up(made: Made, context: ApiContext) -> AsyncIterator[None]:
+    settings = made.settings
+    async with anyio.create_task_group() as tg:
+        await tg.start(
+            lambda **started: serve(create_app(context), host=settings.api_host, port=settings.api_port, **started)
+        )
+        yield
+        tg.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def kept_up(service: Service | None, stop_within: float, tell: Tell) -> AsyncIterator[None]:
+    """The service starts with the block, is kept up in it and is gone after it. None: there is nothing to keep up."""
+    if service is None:
+        yield
+        return
+    async with anyio.create_task_group() as tg:
+        tg.start_soon(tell_ready, service, tell)
+        tg.start_soon(Tree([service], stop_within=stop_within).run)
+        yield
+        tg.cancel_scope.cancel()
+
+
+async def prepared(made: Made, tell: Tell) -> Plan:
+    """Wait until the model serves, saying what takes so long."""
+    async with anyio.create_task_group() as tg:
+        tg.start_soon(tell_doing, made.serving, tell)
+        plan = await made.serving.prepare()
+        tg.cancel_scope.cancel()
+    for reason in plan.reasons:
+        log.debug("plan", decision=reason)
+    if plan.lesson_problem:
+        log.warning("lessons may not work", problem=plan.lesson_problem)
+    return plan
+
+
+async def tell_doing(serving: Serving, tell: Tell) -> None:
+    """A line whenever what is done changes, and every now and then while its numbers do."""
+    told, when = "", -TELL_EVERY
+    while True:
+        doing, now = serving.doing, anyio.current_time()
+        kind = doing.split(" ", 1)[0]
+        if doing and doing != told and (kind != told.split(" ", 1)[0] or now - when >= TELL_EVERY):
+            tell(doing)
+            told, when = doing, now
+        await anyio.sleep(0.2)
+
+
+async def read_first(made: Made, plan: Plan, start: Start, warm_up: WarmUp, tell: Tell) -> None:
+    """Take a turn through OpenClaw, so that the long beginning of every prompt is read before a person waits for it."""
+    start.phase = "warming"
+    home = made.running
+    question = f"Answer with the one word ready. ({warm_up.word})"
+    try:
+        with anyio.fail_after(WARM_WITHIN):
+            async for _ in ask(home.openclaw_url, home.openclaw_token, question, session="clawlama-warm-up"):
+                pass
+        tokens = warm_up.prompt_tokens
+        if tokens is not None:
+            tell(f"OpenClaw's prompt, {tokens} tokens, was read in {warm_up.seconds or 0:.1f} s")
+            decide(made.facts, made.settings, plan.model, prompt_tokens=tokens)  # does it leave room for a talk?
+    except (GatewayError, MachineError, TimeoutError) as exc:
+        start.problem = f"a first chat turn failed: {exc or 'no answer came'}"
+        log.warning("first turn failed", problem=str(exc) or f"no answer within {WARM_WITHIN:.0f} s")
+
+
+async def write_gateway_files(made: Made, plan: Plan, tell: Tell) -> None:
     """Render OpenClaw's files and have the real OpenClaw check them, unless it accepted the same ones before."""
     prepare_folders(made.claw)
     release_dead_lease(made.claw)
-    config = gateway_config(made.settings, made.plan, made.data, made.plugin)
+    config = gateway_config(made.settings, plan, made.data, made.plugin)
     files = [RenderedFile(made.claw.config, openclaw_json(config))]
     files += [
         RenderedFile(made.data.workspace / name, text, theirs=True, mode=0o644)
@@ -235,50 +339,24 @@ async def write_gateway_files(made: Made, tell: Tell) -> None:
     await validate(made.claw, plugin=made.plugin, stamp=made.data.openclaw / "validated", owner=str(made.data.root))
 
 
-def teaching(made: Made, journal: Journal) -> Teaching:
+def teaching(made: Made, plan: Plan, journal: Journal) -> Teaching:
     around = {**child_environment(), "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore::FutureWarning"}
     return Teaching(
         journal=journal,
         adapters=made.adapters,
-        engine=made.engine,
+        engine=made.serving.engine,
         executor=LocalExecutor(made.data.lessons, around, made.outputs("lesson"), str(made.data.root)),
-        builder=JobBuilder(journal, made.adapters, made.plan),
-        plan=made.plan,
-        base_digest=made.base_digest,
+        builder=JobBuilder(journal, made.adapters, plan),
+        plan=plan,
+        base_digest=plan.model.digest or "",
         code_version=made.running.version,
         timeout=made.settings.lesson_timeout_s,
     )
 
 
-def status(tree: Tree, learning: Learning) -> StackStatus:
-    services = tree.status()
-    troubled = [service for service in services if service.state in {"backing_off", "failed", "stopped"}]
-    phase: Phase = "ready"
-    if troubled:
-        phase = "degraded"
-    elif learning.teaching_now is not None:
-        phase = "learning"
-    elif any(service.state != "ready" for service in services):
-        phase = "starting"
-    reason = "; ".join(f"{service.name} is {service.state.replace('_', ' ')}" for service in troubled)
-    return StackStatus(phase=phase, reason=reason, services=services)
-
-
 async def tell_ready(service: Service, tell: Tell) -> None:
     await service.wait_ready()
     tell(f"{service.name} ready after {service.status().ready_after or 0:.1f} s")
-
-
-def usable(adapters: AdapterStore, adapter: str, base_digest: str) -> AdapterVersion | None:
-    """The version to start with. SettingsError when it was learned on another base model."""
-    current = adapters.current(adapter)
-    if current is not None and current.manifest.base_digest != base_digest:
-        raise SettingsError(
-            f"{adapter} {current.manifest.version} was learned on {current.manifest.base_model} "
-            f"({current.manifest.base_digest[:19]}…), not on the model that is configured; "
-            "set CLAWLAMA_MODEL back, or learn under another name with CLAWLAMA_ADAPTER"
-        )
-    return current
 
 
 def outputs_in(data: DataDir, tokens: Tokens, *, show: bool) -> Outputs:

@@ -9,14 +9,22 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import httpx
+
+from supervisor.engines.ollama.server import find_ollama
+from supervisor.engines.ollama.setup import address
 from supervisor.errors import ClawlamaError, MachineError
 from supervisor.gateway.find import Runtime, find_runtime
 from supervisor.host.detect import detect
 from supervisor.host.facts import HostFacts
 from supervisor.host.limits import nearest
-from supervisor.plan.decide import GIB, decide
+from supervisor.plan.catalog import CATALOG
+from supervisor.plan.choose import Choice, choose
+from supervisor.plan.decide import decide
+from supervisor.plan.memory import GIB
 from supervisor.plan.models import model_facts
 from supervisor.plan.plan import Plan
+from supervisor.plan.recommend import default_model
 from supervisor.running import held
 from supervisor.settings.datadir import DataDir
 from supervisor.settings.settings import Settings
@@ -34,12 +42,17 @@ class Finding:
     detail: str
 
 
-def findings(settings: Settings, facts: HostFacts) -> Iterator[Finding]:
-    """Look at everything; starts nothing and leaves nothing behind."""
+def findings(settings: Settings, facts: HostFacts, *, starting: bool = False) -> Iterator[Finding]:
+    """Look at everything; starts nothing and leaves nothing behind.
+
+    ``starting``: leave out what the start waits for anyway, an Ollama server that is still coming up.
+    """
     running = held(DataDir(settings.data))
     yield found("data folder", lambda: data_folder(settings.data))
     yield found("disk", lambda: disk(facts))
-    yield found("memory and model", lambda: plan_for(facts, settings).reasons[0])
+    yield found("memory and model", lambda: model_fits(facts, settings))
+    if not starting and choice_for(facts, settings).engine == "ollama":
+        yield found("Ollama", lambda: describe_ollama(settings))
     yield found("Node and OpenClaw", lambda: describe(runtime(settings)))
     if settings.api_port == settings.openclaw_port:
         both = f"CLAWLAMA_API_PORT and CLAWLAMA_OPENCLAW_PORT are both {settings.api_port}; give each its own"
@@ -53,7 +66,7 @@ def findings(settings: Settings, facts: HostFacts) -> Iterator[Finding]:
 
 def check(settings: Settings) -> None:
     """Raise MachineError with every problem found; return when there is none."""
-    looked_at = findings(settings, detect(settings.data))
+    looked_at = findings(settings, detect(settings.data), starting=True)
     problems = [f"{finding.name}: {finding.detail}" for finding in looked_at if not finding.ok]
     if problems:
         raise MachineError("\n".join(problems))
@@ -67,8 +80,40 @@ def describe(found: Runtime) -> str:
     return f"Node {found.node_version}, OpenClaw {found.openclaw_version}"
 
 
-def plan_for(facts: HostFacts, settings: Settings) -> Plan:
-    return decide(facts, settings, model_facts(settings.model or "tiny-chat"))
+def choice_for(facts: HostFacts, settings: Settings) -> Choice:
+    return choose(settings, default_model(facts))
+
+
+def plan_for(facts: HostFacts, settings: Settings) -> Plan | None:
+    """None for a model of Ollama's that is not in our catalog: nothing is known of it before it is pulled.
+
+    Raises MachineError when it does not fit here, SettingsError when its folder is not in order.
+    """
+    choice = choice_for(facts, settings)
+    if choice.engine == "llama":
+        return decide(facts, settings, model_facts(choice.model))
+    known = CATALOG.get(choice.model)
+    return decide(facts, settings, known.facts()) if known else None
+
+
+def model_fits(facts: HostFacts, settings: Settings) -> str:
+    plan = plan_for(facts, settings)
+    return plan.reasons[0] if plan else f"{choice_for(facts, settings).model}: known once Ollama has it"
+
+
+def describe_ollama(settings: Settings) -> str:
+    at = address(settings.ollama_host)
+    try:
+        version = httpx.get(f"{at.url}/api/version", timeout=2, trust_env=False).raise_for_status().json()["version"]
+    except (httpx.HTTPError, ValueError, KeyError, TypeError) as exc:
+        ours = find_ollama(child_environment().get("PATH"))
+        if at.local and ours:
+            return f"{ours}, started by us at {at.netloc}"
+        raise MachineError(
+            f"none answers at {at.url} ({exc or type(exc).__name__}); start it there, set OLLAMA_HOST to where it is, "
+            "or install it here: https://ollama.com/download"
+        ) from exc
+    return f"{version} at {at.url}"
 
 
 def found(name: str, look: Callable[[], str]) -> Finding:

@@ -21,6 +21,7 @@ class Running(BaseModel, frozen=True, extra="forbid"):
     api_token: str
     openclaw_url: str
     openclaw_token: str
+    ready: bool = True  # False while it starts: its API answers, the assistant does not yet
 
 
 def write_running(data: DataDir, running: Running) -> None:

@@ -1,15 +1,19 @@
-"""Which processes a plan needs, in start order: the engine, then OpenClaw's gateway."""
+"""Our settings, said in the words of the engine and of OpenClaw's gateway."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from supervisor.adapters.store import AdapterVersion
 from supervisor.engines.engine import Version
 from supervisor.engines.llama import LlamaEngine, LlamaSetup
+from supervisor.engines.ollama.engine import OllamaEngine
+from supervisor.engines.ollama.server import find_ollama
+from supervisor.engines.ollama.setup import OllamaSetup, address
 from supervisor.gateway.command import FATAL_EXITS, START_TIMEOUT_S, OpenClaw, Tokens, gateway_command
 from supervisor.gateway.find import Runtime
 from supervisor.gateway.probe import gateway_started
+from supervisor.plan.catalog import CATALOG
 from supervisor.plan.plan import Plan
 from supervisor.render.render import GatewayConfig, Lean, ModelEntry, Telegram
 from supervisor.services.output import Output
@@ -63,22 +67,41 @@ def llama_engine(
     return LlamaEngine(setup, serving, outputs("engine"))
 
 
+def ollama_engine(
+    settings: Settings, model: str, data: DataDir, outputs: Outputs, environment: Mapping[str, str]
+) -> OllamaEngine:
+    setup = OllamaSetup(
+        at=address(settings.ollama_host),
+        base=model,
+        adapter=settings.adapter,
+        data=data.root,
+        others=tuple(one for one in settings.models if one != model),
+        models=settings.ollama_models,
+        keep_alive=settings.ollama_keep_alive,
+        max_loaded=settings.ollama_max_loaded_models,
+        parallel=settings.parallel,
+        publish=settings.publish,
+        keep_versions=settings.keep_versions,
+        drain=settings.drain_timeout_s,
+        executable=find_ollama(environment.get("PATH")),
+        environment=environment,
+        owner=str(data.root),
+        known_models=tuple(CATALOG),
+    )
+    return OllamaEngine(setup, outputs)
+
+
 def gateway_config(settings: Settings, plan: Plan, data: DataDir, plugin: Path) -> GatewayConfig:
     reach = urls(settings)
-    model = ModelEntry(
-        id=settings.adapter,
-        name=f"{plan.model.name} + what you taught it",
-        context_window=plan.context,
-        max_tokens=plan.max_tokens,
-        alias="assistant",
-    )
+    native = plan.engine == "ollama"  # Ollama's OpenAI-compatible route loses tool calls
     return GatewayConfig(
+        native=native,
         port=settings.openclaw_port,
         bind=settings.openclaw_bind,
-        provider_url=f"{reach.api}/v1",
+        provider_url=reach.api if native else f"{reach.api}/v1",
         api_url=reach.api,
         adapter=settings.adapter,
-        models=(model,),
+        models=models(settings, plan),
         workspace=data.workspace,
         plugin=plugin,
         log_file=data.logs / "openclaw-own.log",
@@ -87,6 +110,19 @@ def gateway_config(settings: Settings, plan: Plan, data: DataDir, plugin: Path) 
         max_concurrent=settings.max_concurrent,
         subagent_concurrent=settings.subagent_concurrent,
     )
+
+
+def models(settings: Settings, plan: Plan) -> tuple[ModelEntry, ...]:
+    """What OpenClaw may choose: the model that learns, first, then those that serve as they are."""
+    taught = ModelEntry(
+        id=settings.adapter,
+        name=f"{plan.model.name} + what you taught it",
+        context_window=plan.context,
+        max_tokens=plan.max_tokens,
+        alias="assistant",
+    )
+    others = () if plan.engine == "llama" else settings.models
+    return (taught, *(replace(taught, id=one, name=one, alias=one) for one in others if one != plan.model.name))
 
 
 def openclaw(

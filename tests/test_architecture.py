@@ -25,9 +25,10 @@ ORDER = (
     "services",
     "gateway",  # OpenClaw, the program we run and talk to: needs rendered files and a way to start processes
     "running",  # how commands find a supervisor that is up; less than boot, which writes the same file
-    "preflight",  # what `up` and `doctor` both look at before anything starts
     "engines",
     "stack",
+    "preflight",  # what `up` and `doctor` both look at before anything starts
+    "serving",  # from a chosen model to an engine that serves it, whichever engine that is
     "journal",
     "api",
     "evals",
@@ -36,6 +37,7 @@ ORDER = (
     "learning",
     "backup",
     "dashboard",
+    "start",  # what the health check says, from the pull to the lesson under way
     "boot",
     "cli",
     "__main__",

@@ -12,7 +12,7 @@ from supervisor.cli.client import Client, connected
 from supervisor.cli.feedback import give
 from supervisor.cli.options import Data
 from supervisor.cli.show import console, errors
-from supervisor.errors import ClawlamaError
+from supervisor.errors import ClawlamaError, NotRunning
 from supervisor.gateway.client import ask
 from supervisor.settings.sources import load_settings
 
@@ -26,6 +26,9 @@ def chat(
 ) -> None:
     """Talk to your assistant. In a conversation, /feedback teaches it about its last reply."""
     with connected(load_settings(data=data)) as client:
+        if not client.running.ready:
+            health = client.get("/v1/health")
+            raise NotRunning(f"not ready yet: {health['reason'] or health['phase']}; wait for it in: clawlama status")
         name = session or f"cli-{uuid4().hex[:8]}"
         if message is not None:
             anyio.run(partial(say, client, message, name))

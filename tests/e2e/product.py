@@ -131,7 +131,7 @@ class Life:
         """Return once everything has been ready."""
         data = DataDir(self.place.data)
         with anyio.fail_after(PATIENCE):
-            while (running := read_running(data)) is None or running.pid != self.process.pid:
+            while (running := read_running(data)) is None or not running.ready or running.pid != self.process.pid:
                 assert self.process.returncode is None, f"it ended: {self.last_words()}"
                 await anyio.sleep(0.1)
 

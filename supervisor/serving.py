@@ -1,0 +1,94 @@
+"""From the chosen model to an engine that serves it. A model on disk is known at once; Ollama may pull it first."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import anyio
+
+from supervisor.adapters.store import AdapterStore
+from supervisor.engines.engine import Version
+from supervisor.engines.llama import LlamaEngine
+from supervisor.engines.ollama.engine import OllamaEngine
+from supervisor.engines.ollama.setup import Tuning
+from supervisor.host.facts import HostFacts
+from supervisor.plan.decide import decide
+from supervisor.plan.plan import Plan
+from supervisor.settings.settings import Settings
+
+Beside = Callable[[], Awaitable[None]]  # work that goes on while everything serves
+
+
+class Serving(Protocol):
+    """An engine on its way. ``prepare`` is called once its service, if it has one, is being kept up."""
+
+    @property
+    def engine(self) -> LlamaEngine | OllamaEngine: ...
+
+    @property
+    def doing(self) -> str:
+        """What ``prepare`` is at, for people: "pulling qwen3:8b 43 %, 12 MB/s, 3 min left"."""
+        ...
+
+    async def prepare(self) -> Plan:
+        """Return once the current version serves, with the adapters bound to its base. Raises ClawlamaError."""
+        ...
+
+    async def beside(self) -> None:
+        """What may take its time after that."""
+        ...
+
+
+@dataclass(frozen=True)
+class LlamaServing:
+    engine: LlamaEngine
+    plan: Plan
+
+    @property
+    def doing(self) -> str:
+        return "" if self.engine.service.status().state == "ready" else f"loading {self.plan.model.name}"
+
+    async def prepare(self) -> Plan:
+        await self.engine.service.wait_ready()
+        return self.plan
+
+    async def beside(self) -> None:
+        return
+
+
+@dataclass(frozen=True)
+class OllamaServing:
+    engine: OllamaEngine
+    settings: Settings
+    facts: HostFacts
+    adapters: AdapterStore
+
+    @property
+    def doing(self) -> str:
+        return self.engine.doing
+
+    async def prepare(self) -> Plan:
+        await self.engine.reach()
+        await self.engine.ensure_model()
+        model = await self.engine.model_facts()
+        plan = decide(self.facts, self.settings, model)
+        if model.digest is not None:
+            self.adapters.bind(model.digest)
+        await self.engine.tune(tuning(plan))
+        current = await anyio.to_thread.run_sync(self.adapters.current, self.settings.adapter)
+        await self.engine.start(Version(current.manifest.version, current.gguf) if current else None)
+        return plan
+
+    async def beside(self) -> None:
+        await self.engine.pull_others()
+
+
+def tuning(plan: Plan) -> Tuning:
+    return Tuning(
+        context=plan.context,
+        threads=plan.num_thread,
+        parallel=plan.parallel,
+        flash_attention=plan.flash_attention,
+        kv_type=plan.kv_cache,
+        sampling=plan.model.sampling,
+    )
