@@ -1,4 +1,4 @@
-"""The base model and its tokenizer from a Hugging Face folder on this machine; nothing is fetched."""
+"""The base model and its tokenizer from files on this machine: a Hugging Face folder or a GGUF. Nothing is fetched."""
 
 from pathlib import Path
 
@@ -6,25 +6,40 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
+from supervisor.distill.gguf_base import model_from
+from supervisor.distill.gguf_read import GgufModel
+from supervisor.distill.gguf_vocabulary import vocabulary
 from supervisor.errors import DistillError
 
 FLOAT32_BELOW = 1_000_000_000  # parameters; above, bfloat16 halves the memory and the rounding no longer matters
 
 
-def load_base(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Frozen, in evaluation mode, on the CPU. Raises DistillError when the folder holds no usable model."""
-    disable_progress_bar()  # ours says more, and a log file is no terminal
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=precision(folder))
-    except (OSError, ValueError, KeyError) as exc:
-        raise DistillError(f"base model {folder} cannot be loaded: {exc}") from exc
+def load_base(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Frozen, in evaluation mode, on the CPU. Raises DistillError when there is no usable model."""
+    model, tokenizer = from_gguf(path) if path.is_file() else from_folder(path)
     if tokenizer.eos_token is None:
-        raise DistillError(f"base model {folder}: its tokenizer names no end-of-turn token (eos_token)")
+        raise DistillError(f"base model {path}: its tokenizer names no end-of-turn token (eos_token)")
     model.requires_grad_(False)
     return model.eval(), tokenizer
 
 
-def precision(folder: Path) -> torch.dtype:
+def from_folder(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    disable_progress_bar()  # ours says more, and a log file is no terminal
     weights = sum(path.stat().st_size for path in folder.glob("*.safetensors"))  # bytes, two per parameter as a rule
-    return torch.float32 if weights < 2 * FLOAT32_BELOW else torch.bfloat16
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=precision(weights // 2))
+    except (OSError, ValueError, KeyError) as exc:
+        raise DistillError(f"base model {folder} cannot be loaded: {exc}") from exc
+    return model, tokenizer
+
+
+def from_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    source = GgufModel(path)
+    tokenizer = vocabulary(source)  # first: it is quick to fail
+    numbers = sum(int(tensor.n_elements) for tensor in source.tensors.values())
+    return model_from(source, precision(numbers)), tokenizer
+
+
+def precision(parameters: int) -> torch.dtype:
+    return torch.float32 if parameters < FLOAT32_BELOW else torch.bfloat16

@@ -13,6 +13,8 @@ from transformers import PreTrainedTokenizerBase
 from supervisor.distill.job import Message, Sample
 from supervisor.errors import DistillError
 
+SEAMS = 16  # places that are tried to cut a long prompt
+
 
 @dataclass(frozen=True)
 class Encoded:
@@ -34,7 +36,7 @@ def encode(sample: Sample, tokenizer: PreTrainedTokenizerBase, *, max_prompt: in
         raise DistillError(f"reply of {sample.id} is empty: nothing to learn from")
     prompt = ids(tokenizer, prompt_text)
     hindsight = ids(tokenizer, render(tokenizer, sample.hindsight, sample.tools))
-    shortened = head_and_tail(prompt, max_prompt)
+    shortened = shorten(tokenizer, prompt, max_prompt)
     return Encoded(
         sample=sample,
         prompt=shortened,
@@ -72,6 +74,18 @@ def render(
 
 def ids(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[int, ...]:
     return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def shorten(tokenizer: PreTrainedTokenizerBase, prompt: tuple[int, ...], limit: int) -> tuple[int, ...]:
+    """``head_and_tail``, a few tokens shorter if only then its text is split into these very tokens again.
+
+    Where head and tail meet, two tokens may otherwise be read as one by a server that is sent the text.
+    """
+    for less in range(min(SEAMS, limit)):
+        short = head_and_tail(prompt, limit - less)
+        if len(short) == len(prompt) or ids(tokenizer, tokenizer.decode(short)) == short:
+            return short
+    return head_and_tail(prompt, limit)
 
 
 def head_and_tail(tokens: tuple[int, ...], limit: int) -> tuple[int, ...]:

@@ -17,7 +17,11 @@ from supervisor.distill.gguf_tokenizer import describe_tokenizer
 from supervisor.distill.safetensors_file import StoredTensor, stored_tensors
 from supervisor.errors import GgufError
 
-ARCHITECTURES = {"qwen3": gguf.MODEL_ARCH.QWEN3, "llama": gguf.MODEL_ARCH.LLAMA}
+ARCHITECTURES = {
+    "llama": gguf.MODEL_ARCH.LLAMA,
+    "qwen2": gguf.MODEL_ARCH.QWEN2,
+    "qwen3": gguf.MODEL_ARCH.QWEN3,
+}
 
 
 class RopeScaling(BaseModel, frozen=True, extra="ignore"):

@@ -15,7 +15,7 @@ from supervisor.errors import GgufError
 _QWEN2 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-_SPLITS = {_QWEN2: "qwen2", _QWEN2.replace(r"\p{N}|", r"\p{N}{1,3}|", 1): "llama-bpe"}
+SPLITS = {_QWEN2: "qwen2", _QWEN2.replace(r"\p{N}|", r"\p{N}{1,3}|", 1): "llama-bpe"}
 
 
 def describe_tokenizer(writer: gguf.GGUFWriter, folder: Path, rows: int) -> None:
@@ -66,8 +66,8 @@ def _split_name(stored: dict[str, Any], folder: Path) -> str:
         return "gpt-2"
     if kinds == ["Split", "ByteLevel"]:
         pattern = steps[0]["pattern"].get("Regex")
-        if pattern in _SPLITS:
-            return _SPLITS[pattern]
+        if pattern in SPLITS:
+            return SPLITS[pattern]
     raise GgufError(
         f"{folder / 'tokenizer.json'}: this way to split text ({', '.join(map(str, kinds))}) has no name in llama.cpp"
         " that we know; add it once both give equal tokens"

@@ -4,13 +4,17 @@ import resource
 from time import monotonic
 
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from supervisor.distill.adapter import attach, optimizer_for, save, shape_of
 from supervisor.distill.base import load_base
 from supervisor.distill.batch import Encoded, encode
 from supervisor.distill.gguf import export_adapter
 from supervisor.distill.job import DistillJob, DistillResult, Probe
+from supervisor.distill.passage import spelled
 from supervisor.distill.step import Report, picked, reply_log_probs, train
+
+SPELLED = 64  # reply tokens of a probe whose place in the text is worked out
 
 
 def run_lesson(job: DistillJob, report: Report, *, import_seconds: float = 0.0) -> DistillResult:
@@ -44,14 +48,7 @@ def run_lesson(job: DistillJob, report: Report, *, import_seconds: float = 0.0) 
         step=steps,
         metrics={**metrics, "prompt_tokens_cut": float(sum(sample.cut for sample in samples))},
         probes=tuple(
-            Probe(
-                sample=sample.sample.id,
-                prompt=sample.prompt,
-                token_ids=sample.reply,
-                before=was,
-                after=is_now,
-            )
-            for sample, was, is_now in zip(samples, before, after, strict=True)
+            probe(tokenizer, sample, was, is_now) for sample, was, is_now in zip(samples, before, after, strict=True)
         ),
         lora=shape_of(model),
         seconds={
@@ -61,6 +58,24 @@ def run_lesson(job: DistillJob, report: Report, *, import_seconds: float = 0.0) 
             "save": saved - trained,
         },
         peak_rss=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    )
+
+
+def probe(
+    tokenizer: PreTrainedTokenizerBase, sample: Encoded, before: tuple[float, ...], after: tuple[float, ...]
+) -> Probe:
+    """Spelled out around the tokens that moved most: nobody asks for the others."""
+    moved = sorted(range(len(after)), key=lambda position: -abs(after[position] - before[position]))
+    text = spelled(tokenizer, sample.prompt, sample.reply, set(moved[:SPELLED]))
+    return Probe(
+        sample=sample.sample.id,
+        prompt=sample.prompt,
+        token_ids=sample.reply,
+        before=before,
+        after=after,
+        text=text.text,
+        starts=text.starts,
+        pieces=text.pieces,
     )
 
 

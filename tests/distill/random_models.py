@@ -4,8 +4,16 @@ from pathlib import Path
 
 import torch
 from peft import LoraConfig, get_peft_model
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast, Qwen3Config
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+)
 from transformers import Qwen3ForCausalLM as Qwen3
 
 TEXTS = [
@@ -14,6 +22,9 @@ TEXTS = [
     "naïve café, 東京 and \n\n  spaces",
     "I don't know. 🎉🎉",
 ]
+QWEN2_SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 SHAPE = {
     "vocab_size": 400,
     "hidden_size": 64,
@@ -32,6 +43,8 @@ def of_kind(kind: str, folder: Path) -> PreTrainedModel:
             return qwen3(folder)
         case "qwen3-untied":
             return qwen3(folder, tied=False)
+        case "qwen2":
+            return qwen2(folder)
         case "llama":
             return llama(folder)
         case _:
@@ -40,6 +53,14 @@ def of_kind(kind: str, folder: Path) -> PreTrainedModel:
 
 def qwen3(folder: Path, *, tied: bool = True) -> PreTrainedModel:
     return _saved(Qwen3(Qwen3Config(**SHAPE, head_dim=32, tie_word_embeddings=tied)), folder)
+
+
+def qwen2(folder: Path) -> PreTrainedModel:
+    model = Qwen2ForCausalLM(Qwen2Config(**SHAPE))
+    for name, weight in model.named_parameters():
+        if name.endswith("bias"):
+            torch.nn.init.normal_(weight, std=0.2)  # zero otherwise, and nobody would miss it
+    return _saved(model, folder)
 
 
 def llama(folder: Path, *, llama3_rope: bool = False) -> PreTrainedModel:
@@ -54,6 +75,19 @@ def _saved(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
     model.eval().save_pretrained(folder)
     tokenizer().save_pretrained(folder)
     return model
+
+
+def with_template(folder: Path, template: str, splitter: pre_tokenizers.PreTokenizer | None = None) -> None:
+    """Give a saved model a tokenizer that can render chats."""
+    made = tokenizer(splitter)
+    made.chat_template = template
+    made.save_pretrained(folder)
+
+
+def split_like(name: str, folder: Path, template: str) -> None:
+    pattern = QWEN2_SPLIT if name == "qwen2" else QWEN2_SPLIT.replace(r"\p{N}|", r"\p{N}{1,3}|", 1)
+    steps = [pre_tokenizers.Split(Regex(pattern), "isolated"), pre_tokenizers.ByteLevel(False, use_regex=False)]
+    with_template(folder, template, pre_tokenizers.Sequence(steps))
 
 
 def tokenizer(splitter: pre_tokenizers.PreTokenizer | None = None) -> PreTrainedTokenizerFast:

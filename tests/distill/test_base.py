@@ -1,0 +1,127 @@
+"""A base model read from its GGUF is the model that the engine serves: weights, rotation, tokens, chat."""
+
+import shutil
+from pathlib import Path
+
+import anyio
+import pytest
+import torch
+from transformers import AutoTokenizer
+
+from supervisor.distill.base import load_base
+from supervisor.distill.batch import ids
+from supervisor.distill.gguf import export_model
+from supervisor.distill.lesson import run_lesson
+from supervisor.errors import DistillError
+from tests.distill import gguf_files, random_models
+from tests.distill.lessons import TEMPLATE, chat_model, job
+from tests.distill.llama_server import served
+
+TINY_CHAT = Path(__file__).parents[2] / "models/tiny-chat"
+TEXTS = [
+    *random_models.TEXTS,
+    "a  b\n\n\n c 12345 3.14159\tDON'T don't we'll\r\n",
+    "def f(x):\n    return {'a': [x, -1]}  # ünïcode\n\n\tif x != 0 && y:",
+    "👍🏽👩‍👩‍👧 \u00a0 e\u0301 ñ مرحبا שלום 你好，世界 ٣٤",
+    "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n",
+    " leading, trailing ",
+]
+
+
+@pytest.mark.parametrize("kind", ["qwen2", "qwen3", "qwen3-untied", "llama", "llama3-rope"])
+def test_a_gguf_is_loaded_as_the_model_that_it_was_made_from(kind: str, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    original = random_models.of_kind(kind, tmp_path)
+    random_models.with_template(tmp_path, TEMPLATE)
+    export_model(tmp_path, tmp_path / "blob", dtype="f32")
+
+    model, _ = load_base(tmp_path / "blob")
+
+    tokens = torch.arange(3, 90)[None]
+    with torch.inference_mode():
+        torch.testing.assert_close(model(tokens).logits, original(tokens).logits, rtol=1e-4, atol=1e-5)
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+
+
+async def same_tokens(model: Path, texts: list[str]) -> None:
+    _, tokenizer = load_base(model)
+    with anyio.fail_after(60):
+        async with served(model) as engine:
+            for text in texts:
+                answer = await engine.post("/tokenize", {"content": text, "parse_special": True})
+                assert list(ids(tokenizer, text)) == answer["tokens"]
+
+
+@pytest.mark.anyio
+async def test_tiny_chat_is_split_into_the_tokens_of_the_engine() -> None:
+    await same_tokens(TINY_CHAT / "tiny-chat.gguf", TEXTS)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("split", ["qwen2", "llama-bpe"])
+async def test_other_ways_to_split_text_are_those_of_the_engine(split: str, tmp_path: Path) -> None:
+    random_models.qwen3(tmp_path)
+    random_models.split_like(split, tmp_path, TEMPLATE)
+    export_model(tmp_path, tmp_path / "model.gguf")
+
+    await same_tokens(tmp_path / "model.gguf", TEXTS)
+
+
+def test_the_tokenizer_of_a_gguf_is_that_of_its_folder() -> None:
+    theirs = AutoTokenizer.from_pretrained(TINY_CHAT)
+
+    _, ours = load_base(TINY_CHAT / "tiny-chat.gguf")
+
+    chat = [{"role": "user", "content": "Hi 😊"}, {"role": "assistant", "content": "Hello\n\n you"}]
+    assert ours.apply_chat_template(chat, tokenize=False) == theirs.apply_chat_template(chat, tokenize=False)
+    assert (ours.eos_token, ours.pad_token, ours.bos_token) == (theirs.eos_token, theirs.pad_token, theirs.bos_token)
+    tokens = ids(ours, "".join(TEXTS))
+    assert tokens == ids(theirs, "".join(TEXTS))
+    assert ours.decode(tokens) == theirs.decode(tokens)
+
+
+def test_a_lesson_from_a_gguf_makes_the_adapter_that_its_folder_makes(tmp_path: Path) -> None:
+    folder = chat_model(tmp_path / "base")
+    blob = shutil.copy(folder / "model.gguf", tmp_path / "sha256-0123")  # as Ollama names it
+    from_folder = job(folder, tmp_path / "a")
+    from_blob = job(folder, tmp_path / "b").model_copy(update={"base": Path(blob), "base_gguf": Path(blob)})
+
+    one, other = run_lesson(from_folder, lambda *_: None), run_lesson(from_blob, lambda *_: None)
+
+    for mine, theirs in zip(one.probes, other.probes, strict=True):
+        assert (mine.token_ids, mine.text, mine.starts) == (theirs.token_ids, theirs.text, theirs.starts)
+        assert mine.after == pytest.approx(theirs.after, abs=1e-3)
+    weights = [gguf_files.values(tmp_path / which / "adapter.gguf") for which in "ab"]
+    for name, values in weights[0].items():
+        torch.testing.assert_close(torch.tensor(weights[1][name]), torch.tensor(values), rtol=1e-2, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"general.architecture": "gpt-oss"}, "architecture 'gpt-oss'.*choose another model"),
+        ({"qwen3.expert_count": 8}, "mixture of experts"),
+        ({"tokenizer.chat_template": None}, "no chat template.*hf.co"),
+        ({"tokenizer.ggml.pre": "bloom"}, "gpt2/bloom"),
+        ({"tokenizer.ggml.eos_token_id": None}, "no token that ends a turn"),
+        ({"qwen3.rope.scaling.type": "yarn"}, "'yarn'"),
+        ({"qwen3.block_count": 4}, "has no blk.3"),
+        ({"qwen3.block_count": 2}, "tensors that lessons do not know, blk.2"),
+        ({"qwen3.rope.dimension_count": 16}, "rotates 16 of 32"),
+    ],
+)
+def test_a_gguf_that_would_be_read_wrongly_is_refused(
+    change: dict[str, object], complaint: str, tmp_path: Path
+) -> None:
+    chat_model(tmp_path)
+    gguf_files.changed(tmp_path / "model.gguf", tmp_path / "blob", change)
+
+    with pytest.raises(DistillError, match=complaint):
+        load_base(tmp_path / "blob")
+
+
+def test_a_file_that_is_no_gguf_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "blob").write_bytes(b"GGUF and then nothing")
+
+    with pytest.raises(DistillError, match="blob cannot be read as GGUF"):
+        load_base(tmp_path / "blob")
