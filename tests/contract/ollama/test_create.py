@@ -119,7 +119,7 @@ async def test_an_adapter_is_taken_and_served_or_refused_in_known_words(
     )
 
     if answer.status_code == 200:
-        assert f"sha256-{digest.removeprefix('sha256:')}" in (await subject.client.show(tuned)).modelfile
+        assert f"sha256-{digest.removeprefix('sha256:')}" in str((await subject.client.show(tuned)).modelfile)
         differs = await subject.said(tuned) != await subject.said(subject.base)
         observed("taken, and it changes what the model says" if differs else "taken, and without any effect")
     else:

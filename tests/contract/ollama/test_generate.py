@@ -130,7 +130,7 @@ async def test_the_same_seed_gives_the_same_reply(subject: Subject) -> None:
 
 async def test_the_official_client_streams(subject: Subject) -> None:
     parts = [
-        part.response
+        part.response or ""
         async for part in await subject.client.generate(subject.base, "What is your name?", stream=True, options=FEW)
     ]
 

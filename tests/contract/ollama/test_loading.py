@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import anyio
 import pytest
 
 from tests.contract.ollama.subject import GREEDY, Subject
@@ -109,8 +110,6 @@ async def test_two_names_of_the_same_weights_share_their_place_in_memory(subject
 
 
 async def test_requests_at_the_same_time_are_all_answered(subject: Subject) -> None:
-    import anyio
-
     said: list[str] = []
 
     async def ask(context: int) -> None:

@@ -1,5 +1,7 @@
 """A refusal in Ollama's words: ``{"error": "..."}`` with a status."""
 
+import json
+
 
 class Refused(Exception):
     """``status`` counts only while nothing has been sent; later the error is one more line of the stream."""
@@ -16,3 +18,10 @@ def bad_request(message: str) -> Refused:
 
 def unknown_model(given: str) -> Refused:
     return Refused(404, f"model '{given}' not found")
+
+
+def go_words(error: json.JSONDecodeError) -> str:
+    """What Go's decoder says of text that is cut off, or wrong."""
+    if error.msg.startswith("Unterminated") or error.pos >= len(error.doc.rstrip()):
+        return "unexpected end of JSON input"
+    return f"invalid character {error.doc[error.pos]!r} looking for beginning of value"

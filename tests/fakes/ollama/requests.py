@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from tests.fakes.ollama.answer import Chunk, whole
-from tests.fakes.ollama.failures import Refused, bad_request
+from tests.fakes.ollama.failures import Refused, bad_request, go_words
 
 Endpoint = Callable[[Request], Awaitable[ASGIApp]]
 Complain = Callable[[int, str], Chunk]
@@ -37,9 +37,7 @@ async def body_of(request: Request) -> Chunk:
     try:
         body = json.loads(content)
     except json.JSONDecodeError as exc:
-        if exc.pos >= len(content.strip()):
-            raise bad_request("unexpected EOF") from exc
-        raise bad_request(f"invalid character {chr(content[exc.pos])!r} looking for beginning of value") from exc
+        raise bad_request(go_words(exc)) from exc
     if not isinstance(body, dict):
         raise bad_request("json: cannot unmarshal array into Go value")
     return body

@@ -18,7 +18,7 @@ from typing import Any
 import anyio
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from tests.fakes.ollama.failures import Refused, bad_request
+from tests.fakes.ollama.failures import Refused, bad_request, go_words
 from tests.fakes.ollama.names import HOST, PUBLIC_HOSTS, InvalidName, Name, parse
 from tests.fakes.ollama.quirks import Switchboard
 
@@ -272,7 +272,6 @@ def parse_manifest(content: bytes) -> Manifest:
     try:
         return Manifest.model_validate(json.loads(content))
     except json.JSONDecodeError as exc:
-        whole = exc.pos < len(content.rstrip())
-        raise Refused(500, f"invalid character at {exc.pos}" if whole else "unexpected end of JSON input") from exc
+        raise Refused(500, go_words(exc)) from exc
     except (ValidationError, UnicodeDecodeError) as exc:
         raise Refused(500, f"invalid manifest: {type(exc).__name__}") from exc
