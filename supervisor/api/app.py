@@ -16,6 +16,7 @@ from supervisor.api.health import health_routes
 from supervisor.api.history import history_routes
 from supervisor.api.lessons import lesson_routes
 from supervisor.api.lora import lora_routes
+from supervisor.api.native import native_routes
 from supervisor.api.proxy import proxy_routes
 
 
@@ -45,6 +46,7 @@ def create_app(context: ApiContext) -> FastAPI:
         lesson_routes(context),
         history_routes(context),
         lora_routes(context),
+        native_routes(context),
     ):
         app.include_router(router)
     handle_failures(app)

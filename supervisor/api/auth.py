@@ -25,6 +25,7 @@ class TokenRequired:
             401,
             "this needs the API token: send it as 'Authorization: Bearer TOKEN'. "
             "It stands in the folder 'secrets' of the data folder and in the start banner",
+            scope["path"],
         )
         answer.headers["WWW-Authenticate"] = 'Bearer realm="clawlama"'
         await answer(scope, receive, send)

@@ -1,4 +1,7 @@
-"""Every error becomes one shape and one status. Clients of OpenAI read ``error``, older clients read ``detail``."""
+"""Every error becomes one status, and one shape: OpenAI's clients read ``error.message``, older ones ``detail``.
+
+Clients of Ollama's own routes read a text in ``error``.
+"""
 
 import json
 from collections.abc import Sequence
@@ -33,11 +36,13 @@ STATUS: tuple[tuple[type[ClawlamaError], int], ...] = (  # the first that fits
 )
 KINDS = {
     401: "authentication_error",
+    403: "permission_error",
     404: "not_found_error",
     409: "conflict_error",
     413: "request_too_large",
     503: "service_unavailable",
 }
+NATIVE = "/api/"  # Ollama's own routes begin so
 RETRY_AFTER = "5"  # seconds; an engine that is being restarted is back by then
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -54,17 +59,18 @@ def failure_body(status: int, message: str) -> dict[str, Any]:
     return {"error": {"message": message, "type": kind, "code": status, "param": None}, "detail": message}
 
 
-def failure(status: int, message: str) -> JSONResponse:
-    """The answer for an error; 503 says when to come back."""
+def failure(status: int, message: str, path: str) -> JSONResponse:
+    """The answer for an error on this path; 503 says when to come back."""
     headers = {"Retry-After": RETRY_AFTER} if status == 503 else None
-    return JSONResponse(failure_body(status, message), status, headers)
+    native = path.startswith(NATIVE)
+    return JSONResponse({"error": message} if native else failure_body(status, message), status, headers)
 
 
-def failure_of(exc: ClawlamaError) -> JSONResponse:
+def failure_of(exc: ClawlamaError, path: str) -> JSONResponse:
     status = status_of(exc)
     if status >= 500:
         log.warning("request failed", status=status, error=str(exc))
-    return failure(status, str(exc))
+    return failure(status, str(exc), path)
 
 
 def explain(errors: Sequence[Any]) -> str:
@@ -76,16 +82,16 @@ def handle_failures(app: FastAPI) -> None:
     """Give every error that a route raises on purpose its answer."""
 
     @app.exception_handler(ClawlamaError)
-    async def ours(_request: Request, exc: ClawlamaError) -> JSONResponse:
-        return failure_of(exc)
+    async def ours(request: Request, exc: ClawlamaError) -> JSONResponse:
+        return failure_of(exc, request.url.path)
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(_request: Request, exc: RequestValidationError) -> JSONResponse:
-        return failure(422, explain(exc.errors()))
+    async def invalid(request: Request, exc: RequestValidationError) -> JSONResponse:
+        return failure(422, explain(exc.errors()), request.url.path)
 
     @app.exception_handler(HTTPException)
-    async def http(_request: Request, exc: HTTPException) -> JSONResponse:
-        answer = failure(exc.status_code, str(exc.detail))
+    async def http(request: Request, exc: HTTPException) -> JSONResponse:
+        answer = failure(exc.status_code, str(exc.detail), request.url.path)
         answer.headers.update(exc.headers or {})
         return answer
 
@@ -110,7 +116,9 @@ class NothingEscapes:
             log.exception("unforeseen error in the API", path=scope.get("path"))
             if scope["type"] != "http" or begun:
                 raise
-            await failure(500, "something unforeseen went wrong; the log has the details")(scope, receive, send)
+            await failure(500, "something unforeseen went wrong; the log has the details", scope["path"])(
+                scope, receive, send
+            )
 
 
 def _where(loc: Sequence[str | int]) -> str:

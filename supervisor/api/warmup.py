@@ -39,11 +39,13 @@ class WarmUp:
 async def take(warm_up: WarmUp, engine: Engine, route: Route, body: Mapping[str, Any]) -> Response:
     """Have the engine read the prompt and answer for it. RequestError when it cannot."""
     started = anyio.current_time()
-    async with engine.forward(route, shortened(route, body)) as reply:
+    short = shortened(route, body)
+    async with engine.forward(route, short) as reply:
         content = await reply.response.aread()
         if not reply.response.is_success:
             problem = content.decode(errors="replace")[:300]
             raise RequestError(502, f"the model cannot read OpenClaw's prompt: {problem}")
+    engine.remember(route, short)
     warm_up.seconds = anyio.current_time() - started
     warm_up.prompt_tokens = prompt_tokens(json.loads(content))
     return answered(route, body)

@@ -19,7 +19,6 @@ Route = Literal["/v1/chat/completions", "/v1/completions", "/api/chat", "/api/ge
 
 OPENAI_ROUTES: frozenset[Route] = frozenset({"/v1/chat/completions", "/v1/completions"})
 
-NativeBody = Callable[[], Awaitable[Mapping[str, Any]]]  # reads a request's body, once the route is known to be open
 Live = Callable[[], Awaitable[bool]]  # whether the version that was just published is what answers now
 
 Prompt = Sequence[Mapping[str, Any]] | Sequence[int]  # messages, or token ids
@@ -114,10 +113,16 @@ class Engine(Protocol):
         """
         ...
 
-    def native(self, method: str, path: str, body: NativeBody) -> AbstractAsyncContextManager[httpx.Response]:
+    def admit(self, method: str, path: str) -> None:
+        """Raises RequestError for a route of the server's own API that it has not, or that is closed to callers."""
+        ...
+
+    def native(
+        self, method: str, path: str, body: Mapping[str, Any] | None
+    ) -> AbstractAsyncContextManager[httpx.Response]:
         """Send a request to another route of the server's own API, such as Ollama's ``/api/show``.
 
-        Raises RequestError for a route that this engine has not, or does not let through; the body is not read then.
+        Raises what ``admit`` and ``forward`` raise.
         """
         ...
 

@@ -8,11 +8,11 @@ import os
 import secrets
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import anyio
 import httpx
@@ -23,7 +23,6 @@ from supervisor.engines.door import Door
 from supervisor.engines.engine import (
     OPENAI_ROUTES,
     Live,
-    NativeBody,
     Passage,
     Prompt,
     Reply,
@@ -132,10 +131,12 @@ class LlamaEngine:
                 with anyio.CancelScope(shield=True):
                     await response.aclose()
 
-    def native(self, method: str, path: str, body: NativeBody) -> AbstractAsyncContextManager[httpx.Response]:
-        raise RequestError(
-            404, f"there is no {path} here: the embedded llama.cpp serves {' and '.join(sorted(OPENAI_ROUTES))}"
-        )
+    def admit(self, method: str, path: str) -> NoReturn:
+        served = " and ".join(sorted(OPENAI_ROUTES))
+        raise RequestError(404, f"there is no {method} {path} here: the embedded llama.cpp serves {served}")
+
+    def native(self, method: str, path: str, body: Mapping[str, Any] | None) -> NoReturn:
+        self.admit(method, path)
 
     async def score(self, prompt: Prompt, reply: str | Sequence[int], *, model: str) -> Score:
         if model not in self.served.models:

@@ -9,7 +9,6 @@ import httpx
 from supervisor.engines.engine import (
     OPENAI_ROUTES,
     Live,
-    NativeBody,
     Passage,
     Prompt,
     Reply,
@@ -51,15 +50,18 @@ class FakeEngine:
             finally:
                 await response.aclose()
 
+    def admit(self, method: str, path: str) -> None:
+        """Only for an engine that takes Ollama's routes, and but for one."""
+        if self.routes == OPENAI_ROUTES:
+            raise RequestError(404, f"there is no {method} {path} here")
+        if path == "/api/create":
+            raise RequestError(403, f"{path} is closed here")
+
     @asynccontextmanager
-    async def native(self, method: str, path: str, body: NativeBody) -> AsyncIterator[httpx.Response]:
-        """Only for an engine that takes Ollama's routes; all that it has not closed goes to the backend."""
-        if self.routes == OPENAI_ROUTES or path == "/api/create":
-            raise RequestError(403 if path == "/api/create" else 404, f"there is no {path} here")
-        content = dict(await body()) if method == "POST" else None
+    async def native(self, method: str, path: str, body: Mapping[str, Any] | None) -> AsyncIterator[httpx.Response]:
         async with (
             httpx.AsyncClient(timeout=30, trust_env=False) as client,
-            client.stream(method, self.url + path, json=content) as response,
+            client.stream(method, self.url + path, json=None if body is None else dict(body)) as response,
         ):
             yield response
 

@@ -22,7 +22,6 @@ from supervisor.engines.door import Door
 from supervisor.engines.engine import (
     OPENAI_ROUTES,
     Live,
-    NativeBody,
     Passage,
     Prompt,
     Reply,
@@ -170,17 +169,21 @@ class OllamaEngine:
             async with self._wire.sent("POST", route, self._body(route, body, tag)) as response:
                 yield Reply(model, version, response)
 
-    @asynccontextmanager
-    async def native(self, method: str, path: str, body: NativeBody) -> AsyncIterator[httpx.Response]:
+    def admit(self, method: str, path: str) -> None:
         check(method, path)
-        content = await body() if method == "POST" else None
-        if content is not None:
-            content = self._native_content(path, content)
+
+    @asynccontextmanager
+    async def native(self, method: str, path: str, body: Mapping[str, Any] | None) -> AsyncIterator[httpx.Response]:
+        check(method, path)
         if path in LOOKS:
-            async with self._wire.sent(method, path, content) as response:
+            async with self._wire.sent(method, path, self._look_body(path, body)) as response:
                 yield response
-        else:
-            async with self._door.passing(), self._wire.sent(method, path, content) as response:
+            return
+        model = asked_model(body or {}) or self._setup.adapter
+        self._check(model)
+        async with self._door.passing():
+            content = native_body(body or {}, self._tag_of(model)[0], self._setup.keep_alive)
+            async with self._wire.sent(method, path, content) as response:
                 yield response
 
     async def score(self, prompt: Prompt, reply: str | Sequence[int], *, model: str) -> Score:
@@ -298,16 +301,14 @@ class OllamaEngine:
         options = loading_options(self._tuning) if tag in self._library.others else None
         return native_body(body, tag, self._setup.keep_alive, options)
 
-    def _native_content(self, path: str, content: Mapping[str, Any]) -> dict[str, Any]:
-        model = asked_model(content)
+    def _look_body(self, path: str, body: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+        """Any model may be looked at; ours under the names that they have at our door."""
+        model = asked_model(body or {})
         if path == "/api/pull":
             check_pull(model, (self._setup.base, *self._setup.others))
-            return dict(content)
-        if path == "/api/show" and (model is None or not self._tag or self._known(model) is None):
-            return dict(content)  # any model may be looked at
-        self._check(model or self._setup.adapter)
-        tag, _ = self._tag_of(model or self._setup.adapter)
-        return {**{key: value for key, value in content.items() if key != "name"}, "model": tag}
+        elif body is not None and model is not None and self._tag and self._known(model):
+            return {**{name: value for name, value in body.items() if name != "name"}, "model": self._tag_of(model)[0]}
+        return body
 
     def _is_ours(self, listed: str) -> bool:
         named = {canonical(one) for one in (self._setup.base, *self._setup.others)}

@@ -25,6 +25,7 @@ class Shown:
     max_context: int  # tokens
     kv_per_token: int
     layers: int | None
+    parameters: int | None
     sampling: Sampling
     capabilities: tuple[str, ...]
     blob: Path | None  # of the weights, on the server's machine
@@ -49,6 +50,7 @@ def read_show(name: str, show: ollama.ShowResponse) -> Shown:
         max_context=context,
         kv_per_token=kv_per_token(architecture, info),
         layers=info.get(f"{architecture}.block_count"),
+        parameters=info.get("general.parameter_count"),
         sampling=read_sampling(show.parameters or ""),
         capabilities=capabilities,
         blob=Path(weights["path"]) if weights else None,
@@ -113,6 +115,7 @@ def facts_of(name: str, size: int, shown: Shown, stored: StoredModel | None, pro
         kv_per_token=shown.kv_per_token,
         sampling=shown.sampling,
         digest=stored.weights_digest if stored else shown.digest,
+        parameters=shown.parameters,
         layers=shown.layers,
         lessons=problem or None,
     )
