@@ -98,7 +98,9 @@ def plan_for(facts: HostFacts, settings: Settings) -> Plan | None:
 
 def model_fits(facts: HostFacts, settings: Settings) -> str:
     plan = plan_for(facts, settings)
-    return plan.reasons[0] if plan else f"{choice_for(facts, settings).model}: known once Ollama has it"
+    if plan is None:
+        return f"{choice_for(facts, settings).model}: known once Ollama has it"
+    return plan.reasons[0].removeprefix("engine: ")
 
 
 def describe_ollama(settings: Settings) -> str:

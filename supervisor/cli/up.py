@@ -17,6 +17,7 @@ from supervisor.cli.show import errors
 from supervisor.gateway.client import control_ui_url
 from supervisor.host.facts import HostFacts
 from supervisor.log import set_up_logging
+from supervisor.plan.explain import processor
 from supervisor.settings.settings import Settings
 from supervisor.settings.sources import load_settings
 
@@ -115,11 +116,8 @@ def token_line(running: Booted) -> str:
 
 
 def machine(facts: HostFacts) -> str:
-    parts = [
-        facts.architecture,
-        f"{facts.physical_cores} cores",
-        f"{facts.memory_total / GIB:.0f} GiB memory",
-        " ".join(facts.simd) or "no vector extensions",
-    ]
+    parts = [processor(facts), f"{facts.memory_total / GIB:.0f} GiB memory"]
     parts += [f"{gpu.name} {gpu.memory_total / GIB:.0f} GiB" for gpu in facts.gpus]
-    return ", ".join(parts)
+    if facts.gpu_problem:
+        parts.append(f"no GPU ({facts.gpu_problem})")
+    return escape(", ".join(parts))

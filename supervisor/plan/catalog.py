@@ -19,7 +19,7 @@ NOT_HERE = Path()  # of a model that nobody pulled yet: it can be planned for, n
 @dataclass(frozen=True)
 class CatalogModel:
     name: str  # as Ollama calls it
-    parameters: int
+    parameters: int  # in the file: the small ones hold their embeddings twice
     quantization: str
     download: int  # bytes; also what the weights take in memory
     layers: int
@@ -53,8 +53,8 @@ EXPERTS = "a mixture of experts; it serves, lessons need a dense model"
 
 # Smallest first: the recommendation is the last that fits.
 LEARNERS = (
-    CatalogModel("qwen3:0.6b", 596_000_000, "Q4_K_M", 523_000_000, 28, 28, 8, 128, 40960),
-    CatalogModel("qwen3:1.7b", 1_720_000_000, "Q4_K_M", 1_400_000_000, 28, 28, 8, 128, 40960),
+    CatalogModel("qwen3:0.6b", 752_000_000, "Q4_K_M", 523_000_000, 28, 28, 8, 128, 40960),
+    CatalogModel("qwen3:1.7b", 2_030_000_000, "Q4_K_M", 1_400_000_000, 28, 28, 8, 128, 40960),
     CatalogModel("qwen3:4b-instruct", 4_020_000_000, "Q4_K_M", 2_500_000_000, 36, 36, 8, 128, 262144),
     CatalogModel("qwen3:8b", 8_190_000_000, "Q4_K_M", 5_200_000_000, 36, 36, 8, 128, 40960),
     CatalogModel("qwen3:14b", 14_800_000_000, "Q4_K_M", 9_300_000_000, 40, 40, 8, 128, 40960),

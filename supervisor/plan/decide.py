@@ -70,7 +70,7 @@ def decide(
             f"weights: {describe_weights(facts, model, fits, server_here=server_here)}",
             f"context: {fits.context} tokens: {fits.why}",
             f"KV cache: {describe_cache(model, fits)}",
-            f"threads: {threads}: {why_threads(settings, num_thread, engine)}",
+            f"threads: {threads}: {why_threads(facts, settings, fits, num_thread)}",
             f"parallel: {describe_parallel(settings, fits, engine)}",
             f"prompt: {prompt.explained}",
             *([f"keep alive: {settings.ollama_keep_alive} in memory after a request"] if engine == "ollama" else []),
@@ -110,7 +110,7 @@ def plan_lessons(facts: HostFacts, model: BaseModelFacts, fits: Fit, on: Device)
     have, taken = (ram(facts), fits.ram) if on == "cpu" else (vram(facts), on_gpus(model, fits))
     said = f"{needed / GIB:.1f} GiB on the {on.upper()}"
     if needed > have:
-        problem = f"a lesson needs {said}, {have / GIB:.1f} can be had; choose a smaller model or add memory"
+        problem = f"a lesson needs {said}, {have / GIB:.1f} can be had; free some, or choose a smaller model"
         return True, problem, f"may fail: {problem}"
     if needed > have - taken:
         return True, None, f"need {said}; the engine rests meanwhile"
@@ -146,14 +146,17 @@ def describe_cache(model: BaseModelFacts, fits: Fit) -> str:
     size = gib(kv_bytes(model, fits.parallel * fits.context, fits.kv))
     if fits.kv == "f16":
         return f"f16, {size} when full"
-    return f"q8_0 with flash attention, {size} when full: at f16 the context would be too short"
+    return f"q8_0 with flash attention, {size} when full: f16 would hold about half the context"
 
 
-def why_threads(settings: Settings, num_thread: int | None, engine: EngineKind) -> str:
-    why = "as set" if settings.threads else "physical cores within this container's limit"
-    if engine == "llama":
-        return why
-    return f"{why}; Ollama is told so" if num_thread else f"{why}; Ollama needs no telling"
+def why_threads(facts: HostFacts, settings: Settings, fits: Fit, num_thread: int | None) -> str:
+    within = " within this container's limit" if facts.container else ""
+    why = "as set" if settings.threads else f"physical cores{within}"
+    if fits.on_gpu == 1:
+        return f"{why}; with everything on the GPU they matter to lessons only"
+    if num_thread and facts.own_threads and num_thread != facts.own_threads:
+        return f"{why}; Ollama is told so, by itself it would take {facts.own_threads}"
+    return why
 
 
 def describe_parallel(settings: Settings, fits: Fit, engine: EngineKind) -> str:

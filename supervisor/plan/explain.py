@@ -83,12 +83,13 @@ def advice_lines(facts: HostFacts, plan: Plan | ClawlamaError) -> list[str]:
     advice = recommended(facts)
     model = advice.model
     same = isinstance(plan, Plan) and plan.model.name == model.name
-    needs = f"lessons need {lesson(model.facts()) / GIB:.0f} GiB: {lessons(advice)}"
+    meanwhile = f"the engine {lessons(advice)} meanwhile" if advice.learns else "more than there is"
+    needs = f"a lesson needs {lesson(model.facts()) / GIB:.0f} GiB: {meanwhile}"
     lines = [
         f"recommended: {model.name}"
         + (", which is the plan" if same else f" ({model.quantization}, {download(model)} to download; {needs})")
     ]
-    if advice.server:
+    if advice.server and advice.server.download < facts.disk.free:
         lines.append(f"or: {advice.server.name} ({download(advice.server)}), larger; it serves and cannot learn")
     if isinstance(plan, Plan) and plan.engine == "ollama" and plan.model.name not in CATALOG:
         lines.append(f"note: {plan.model.name} is not in our list; its numbers are what Ollama says of it")

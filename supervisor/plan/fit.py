@@ -10,8 +10,8 @@ from supervisor.plan.models import BaseModelFacts
 from supervisor.settings.settings import Settings
 
 MIN_CONTEXT = 4096  # OpenClaw's leanest prompt, a little history and a reply
-COMFORT = 32768  # tokens; up to here a longer context is worth a coarser cache or one request at a time, and
-# beyond it no CPU reads the whole in a time that anybody waits
+COMFORT = 32768  # tokens; with less for each, requests come one at a time, and more no CPU reads while anybody waits
+ENOUGH = 12288  # OpenClaw's prompt as we configure it, some turns and a reply; with less, the cache may be coarser
 FLASH = (7, 0)  # compute capability from which llama.cpp's flash attention works; 7.2 is an exception to it
 STEP = 256  # llama.cpp rounds a context up to a multiple of this
 
@@ -35,6 +35,15 @@ class Room:
     quick: bool  # the model is whole on a GPU
 
 
+@dataclass(frozen=True)
+class Form:
+    """One way to use the cache's room."""
+
+    parallel: int
+    kv: KvCache
+    enough: int  # tokens for each request from which nothing else is tried
+
+
 def fit(facts: HostFacts, settings: Settings, model: BaseModelFacts, engine: EngineKind) -> Fit:
     """The longest context that model, user and memory allow. Raises MachineError when even a short one does not fit."""
     found = longest(facts, settings, model, engine)
@@ -49,11 +58,12 @@ def longest(facts: HostFacts, settings: Settings, model: BaseModelFacts, engine:
     room = room_for_cache(facts, settings, model, engine)
     wanted, why = wish(settings, model, quick=room.quick)
     forms = preferences(facts, settings, engine, quick=room.quick)
-    lengths = [(held(room.cache, model, *form), form) for form in forms]
-    enough = (one for one in lengths if one[0] >= min(wanted, COMFORT))
-    holds, (parallel, kv) = next(enough, max(lengths, key=lambda one: one[0]))
+    lengths = [(held(room.cache, model, form), form) for form in forms]
+    enough = (one for one in lengths if one[0] >= min(wanted, one[1].enough))
+    holds, form = next(enough, max(lengths, key=lambda one: one[0]))
+    parallel, kv = form.parallel, form.kv
     if holds < wanted:
-        why = f"what the free memory holds ({wanted} were wanted)"
+        why = f"what the {'GPU' if room.quick else 'free'} memory holds ({wanted} were wanted)"
     context = min(wanted, holds)
     needed = model.weights + kv_bytes(model, parallel * context, kv)
     if room.quick and not room.gpu:  # a GPU that works in the machine's memory
@@ -95,19 +105,18 @@ def room_for_cache(facts: HostFacts, settings: Settings, model: BaseModelFacts, 
     return Room(gpu, max(left // 2, min(left, least)), quick=shared)
 
 
-def preferences(facts: HostFacts, settings: Settings, engine: EngineKind, *, quick: bool) -> list[tuple[int, KvCache]]:
-    """(requests at the same time, cache type), best first.
+def preferences(facts: HostFacts, settings: Settings, engine: EngineKind, *, quick: bool) -> list[Form]:
+    """Best first.
 
-    One at a time on a CPU: two would each run at half the speed, with half the context. f16 first: a coarser cache
-    moves the probabilities by which an adapter proves that it is live.
+    One request at a time on a CPU: two would each run at half the speed, with half the context. f16 first: a coarser
+    cache moves the probabilities by which an adapter proves that it is live.
     """
-    if engine == "llama" or "parallel" in settings.model_fields_set:
-        parallel = [settings.parallel]
-    else:
-        parallel = [settings.parallel, 1] if quick else [1]
-    forms: list[tuple[int, KvCache]] = [(number, "f16") for number in parallel]
+    forms = [Form(settings.parallel, "f16", ENOUGH)]
+    if engine == "ollama" and "parallel" not in settings.model_fields_set:
+        several = [Form(settings.parallel, "f16", COMFORT)] if quick else []
+        forms = [*several, Form(1, "f16", ENOUGH)]
     if engine == "ollama" and flash_attention_works(facts):
-        forms.append((parallel[-1], "q8_0"))
+        forms.append(Form(forms[-1].parallel, "q8_0", 0))
     return forms
 
 
@@ -117,8 +126,8 @@ def flash_attention_works(facts: HostFacts) -> bool:
     return all(version >= FLASH and version != (7, 2) for version in versions)
 
 
-def held(room: int, model: BaseModelFacts, parallel: int, kv: KvCache) -> int:
-    tokens = int(room / (parallel * model.kv_per_token * KV_SIZE[kv]))
+def held(room: int, model: BaseModelFacts, form: Form) -> int:
+    tokens = int(room / (form.parallel * model.kv_per_token * KV_SIZE[form.kv]))
     return tokens - tokens % STEP
 
 

@@ -12,9 +12,9 @@ GIB = 2**30
 OPENCLAW = 2 * 10**9  # 0.8 to 1.1 GiB were measured; tools and long chats come on top
 SYSTEM = 3 * GIB // 4  # an operating system without a desktop, where the whole machine is looked at
 RUNTIME = GIB // 2  # buffers of llama.cpp beside weights and cache, per device
-TRAINER = 1 * GIB  # torch, transformers and peft before any weight
+TRAINER = GIB // 2  # torch, transformers and peft before any weight
 FLOAT32_BELOW = 10**9  # parameters; the trainer's own limit
-LESSON = 1.15  # adapter, optimiser and activations beside the weights: 5.1 GiB for 4.5 of a 2.4 B model were measured
+LESSON = 1.13  # weights, adapter, optimiser and activations per byte of weights: 5.1 GiB were measured for 4.5
 BITS = 4.85  # per parameter in a Q4_K_M file, where nobody says how many parameters there are
 KV_SIZE: dict[KvCache, float] = {"f16": 1.0, "q8_0": 34 / 64}  # q8_0: 32 values and one scale in 34 bytes
 

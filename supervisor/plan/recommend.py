@@ -5,11 +5,10 @@ from pathlib import Path
 
 from supervisor.host.facts import Disk, Gpu, HostFacts
 from supervisor.plan.catalog import GB, LEARNERS, SERVERS, CatalogModel
-from supervisor.plan.fit import Fit, longest
+from supervisor.plan.fit import ENOUGH, Fit, longest
 from supervisor.plan.memory import GIB, graphics, idle, lesson, ram, vram
 from supervisor.settings.settings import Settings
 
-USEFUL = 16384  # tokens: OpenClaw's prompt as we configure it, twice over, and a reply
 SLOW = 6 * GB  # a CPU reads all weights once per token: at 50 GB/s, of two memory channels, 8 tokens a second
 WORTH_IT = 4 * GIB  # of GPU memory; with less, the CPU and a larger model are the better choice
 
@@ -23,7 +22,7 @@ class Tier:
 
     @property
     def label(self) -> str:
-        return f"GPU with {self.vram} GB, {self.ram} GB RAM" if self.vram else f"{self.ram} GB RAM, no GPU"
+        return f"{self.vram} GB GPU, {self.ram} GB RAM" if self.vram else f"{self.ram} GB RAM"
 
 
 TIERS = (
@@ -68,7 +67,7 @@ def expected(machine: HostFacts, model: CatalogModel) -> Fit:
 def serves(machine: HostFacts, model: CatalogModel) -> bool:
     """With a useful context, and whole on the GPU where there is one worth it: parts in memory slow down the rest."""
     fits = expected(machine, model)
-    return fits.context >= USEFUL and (fits.on_gpu == 1 or not gpu_counts(machine))
+    return fits.context >= ENOUGH and (fits.on_gpu == 1 or not gpu_counts(machine))
 
 
 def gpu_counts(machine: HostFacts) -> bool:

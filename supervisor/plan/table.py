@@ -11,7 +11,6 @@ from supervisor.plan.recommend import TIERS, Advice, Tier, expected, recommended
 class TierRow:
     tier: Tier
     model: str
-    download: str
     context: str
     lessons: str
     serves_only: str  # a larger model that cannot learn, or nothing
@@ -28,7 +27,6 @@ def row(tier: Tier) -> TierRow:
     return TierRow(
         tier=tier,
         model=advice.model.name,
-        download=download(advice.model),
         context=f"{held.context // 1024}k" + (", q8_0" if held.kv == "q8_0" else ""),
         lessons=lessons(advice),
         serves_only=advice.server.name if advice.server else "",
@@ -37,8 +35,8 @@ def row(tier: Tier) -> TierRow:
 
 def lessons(advice: Advice) -> str:
     if not advice.learns:
-        return "memory too small"
-    return "while it serves" if advice.beside else "while it rests"
+        return "no lessons"
+    return "serves on" if advice.beside else "rests"
 
 
 def download(model: CatalogModel) -> str:
@@ -46,24 +44,46 @@ def download(model: CatalogModel) -> str:
 
 
 def tiers_markdown() -> str:
-    lines = [
-        "| machine | model | download | context | lessons | or, serving only |",
-        "|---|---|---|---|---|---|",
-    ]
+    lines = ["| machine | model | context | engine in a lesson | serves only |", "|---|---|---|---|---|"]
     for one in tier_rows():
         other = f"`{one.serves_only}`" if one.serves_only else ""
-        lines.append(f"| {one.tier.label} | `{one.model}` | {one.download} | {one.context} | {one.lessons} | {other} |")
+        lines.append(f"| {one.tier.label} | `{one.model}` | {one.context} | {one.lessons} | {other} |")
     return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class ModelRow:
+    name: str
+    quantization: str
+    download: str
+    longest: str  # context
+    cache: str  # for 1024 tokens, at f16
+    lesson: str  # memory that one needs
+
+
+def model_rows() -> list[ModelRow]:
+    return [
+        ModelRow(
+            name=model.name,
+            quantization=model.quantization,
+            download=download(model),
+            longest=f"{model.max_context // 1024}k",
+            cache=f"{model.kv_per_token * 1024 / 2**20:.0f} MiB",
+            lesson="cannot learn" if model.lessons else f"{lesson(model.facts()) / GIB:.0f} GiB",
+        )
+        for model in CATALOG.values()
+    ]
 
 
 def models_markdown() -> str:
-    """Every model of the catalog: what it is and what it needs."""
     lines = ["| model | quantisation | download | longest context | cache per 1k tokens | a lesson needs |"]
     lines.append("|---|---|---|---|---|---|")
-    for model in CATALOG.values():
-        needs = "cannot learn" if model.lessons else f"{lesson(model.facts()) / GIB:.0f} GiB"
-        lines.append(
-            f"| `{model.name}` | {model.quantization} | {download(model)} | {model.max_context // 1024}k "
-            f"| {model.kv_per_token * 1024 / 2**20:.0f} MiB | {needs} |"
-        )
+    lines += [
+        f"| `{one.name}` | {one.quantization} | {one.download} | {one.longest} | {one.cache} | {one.lesson} |"
+        for one in model_rows()
+    ]
     return "\n".join(lines)
+
+
+def readme_tables() -> str:
+    return f"{tiers_markdown()}\n\n{models_markdown()}"

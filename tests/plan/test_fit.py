@@ -117,8 +117,8 @@ def test_flash_attention_needs_a_gpu_that_is_new_enough(compute: str | None, wor
 
 
 def test_an_old_gpu_keeps_the_fine_cache() -> None:
-    old = GPU.model_copy(update={"memory_free": 8 * GIB, "compute": "6.1"})
-    new = GPU.model_copy(update={"memory_free": 8 * GIB})
+    old = GPU.model_copy(update={"memory_free": 7 * GIB, "compute": "6.1"})
+    new = GPU.model_copy(update={"memory_free": 7 * GIB})
 
     coarse = fit(machine(gpus=(new,)), settings(), big(), "ollama")
     fine = fit(machine(gpus=(old,)), settings(), big(), "ollama")
