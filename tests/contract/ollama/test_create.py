@@ -58,6 +58,15 @@ async def test_template_system_parameters_and_messages_become_the_models_own(sub
     assert sorted(settings) == [["stop", '"A"'], ["stop", '"B"'], ["temperature", "0.5"]]
 
 
+async def test_parameters_are_added_to_those_of_the_base(subject: Subject) -> None:
+    first, second = subject.name("cool"), subject.name("cool-and-long")
+    await subject.client.create(model=first, from_=subject.base, parameters={"temperature": 0.25, "num_ctx": 512})
+    await subject.client.create(model=second, from_=first, parameters={"num_ctx": 1024})
+
+    found = (await subject.post("/api/show", {"model": second})).json()["parameters"]
+    assert sorted(line.split() for line in found.splitlines()) == [["num_ctx", "1024"], ["temperature", "0.25"]]
+
+
 async def test_creating_again_replaces_the_layers(subject: Subject) -> None:
     for text in ("You are Bob.", "You are Eve."):
         await subject.client.create(model=subject.name("again"), from_=subject.base, system=text)

@@ -53,7 +53,7 @@ class Creator:
             layers.append(self._file_layer(file, digest, adapter=True))
         statuses = [f"using existing layer {layer.digest}" for layer in layers]
         self._describe(config, layers)
-        for kind, content in overrides(body):
+        for kind, content in overrides(self._with_parameters_of(layers, body)):
             if kind in UNIQUE:
                 layers = [layer for layer in layers if layer.media_type != IMAGE + kind]
             layer, new = self._store.add(IMAGE + kind, content)
@@ -88,6 +88,14 @@ class Creator:
         layers.extend(
             self._store.layer(layer.media_type, layer.digest, source=name.shortest) for layer in base.manifest.layers
         )
+
+    def _with_parameters_of(self, layers: list[Layer], body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """New parameters are added to those of the base, and win."""
+        wanted = body.get("parameters") or {}
+        for layer in layers:
+            if wanted and layer.media_type == IMAGE + "params":
+                wanted = {**json.loads(self._store.blob(layer.digest).read_bytes()), **wanted}
+        return {**body, "parameters": wanted}
 
     def _file_layer(self, file: str, digest: str, *, adapter: bool = False) -> Layer:
         """Raises Refused: the blob is missing, or no GGUF."""
