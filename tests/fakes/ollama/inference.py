@@ -111,6 +111,9 @@ class Inference:
         async with self.runner(ask, options) as runner:
             loaded = time.monotonic_ns()
             prompt = await self._render(runner, ask, self._chat_messages(ask))
+            if ask.body.get("_debug_render_only"):
+                yield rendered_only(ask, prompt)
+                return
             thinking = thinking_parser(ask, prompt)
             tools = ToolParser([tool["function"]["name"] for tool in ask.tools]) if ask.tools else None
             async with aclosing(complete(runner, prompt, ask.wish(options))) as pieces:
@@ -203,6 +206,13 @@ def thinking_parser(ask: Ask, prompt: str) -> ThinkingParser | None:
     if not ask.think or "thinking" not in capabilities(ask.model):
         return None
     return ThinkingParser(inside=prompt.rstrip().endswith(OPEN))
+
+
+def rendered_only(ask: Ask, prompt: str) -> Chunk:
+    """What the model would have read; it is not asked."""
+    told = {"rendered_template": prompt, "image_count": 0}
+    empty = {"role": "", "content": ""}
+    return {"model": ask.given, "created_at": stamp(), "message": empty, "done": False, "_debug_info": told}
 
 
 def begin(ask: Ask, content: Chunk, piece: Piece) -> Chunk:
