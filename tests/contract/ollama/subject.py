@@ -59,15 +59,15 @@ class Subject:
             return str(await self.client.create_blob(file))
 
     async def loaded(self) -> dict[str, dict[str, Any]]:
-        """What /api/ps says of our own models, by name."""
+        """What /api/ps says of our own models, by the name that brought them into memory."""
         models = (await self.http.get("/api/ps")).json()["models"]
         return {model["name"]: model for model in models if model["name"].startswith(self.prefix)}
 
     async def unload(self, model: str) -> None:
-        """Returns once it is out of memory, which the request itself does not wait for."""
+        """Returns once its weights, under whichever name, are out of memory: the request does not wait for that."""
         await self.post("/api/generate", {"model": model, "keep_alive": 0})
         with anyio.fail_after(PATIENCE):
-            while model in await self.loaded():  # noqa: ASYNC110 - nothing announces it
+            while await self.loaded():  # noqa: ASYNC110 - nothing announces it
                 await anyio.sleep(0.01)
 
     async def delete(self, model: str) -> int:
@@ -88,16 +88,16 @@ async def connected(url: str, prefix: str) -> AsyncGenerator[Subject, None]:
 
 @asynccontextmanager
 async def with_base(subject: Subject, gguf: Path) -> AsyncGenerator[None, None]:
-    """The tiny model is there; everything under the prefix is gone afterwards."""
+    """The tiny model is there; everything under the prefix is gone afterwards, but for a few small unused blobs."""
     digest = await subject.upload(gguf)
     await subject.client.create(model=subject.base, files={gguf.name: digest}, parameters={"num_ctx": 1024})
     try:
         yield
     finally:
         with anyio.CancelScope(shield=True):
+            await subject.unload(subject.base)
             for model in (await subject.http.get("/api/tags")).json()["models"]:
                 if model["name"].startswith(subject.prefix):
-                    await subject.unload(model["name"])
                     await subject.delete(model["name"])
 
 

@@ -6,9 +6,14 @@ from typing import Any
 import anyio
 import pytest
 
-from tests.contract.ollama.subject import GREEDY, Subject
+from tests.contract.ollama.subject import GREEDY, PATIENCE, Subject
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(autouse=True)
+async def nothing_loaded(subject: Subject) -> None:
+    await subject.unload(subject.base)
 
 
 async def preload(subject: Subject, model: str, **body: Any) -> dict[str, Any]:
@@ -16,6 +21,12 @@ async def preload(subject: Subject, model: str, **body: Any) -> dict[str, Any]:
     assert answer.status_code == 200, answer.text
     found: dict[str, Any] = answer.json()
     return found
+
+
+async def gone(subject: Subject) -> None:
+    with anyio.fail_after(PATIENCE):
+        while await subject.loaded():  # noqa: ASYNC110 - nothing announces it
+            await anyio.sleep(0.01)
 
 
 def left(model: dict[str, Any]) -> timedelta:
@@ -76,19 +87,17 @@ async def test_keep_alive_zero_without_a_prompt_unloads(subject: Subject) -> Non
     found = await preload(subject, subject.base, keep_alive=0)
 
     assert (found["done"], found["done_reason"]) == (True, "unload")
-    await subject.unload(subject.base)
+    await gone(subject)
 
 
 async def test_unloading_what_is_not_loaded_does_no_harm(subject: Subject) -> None:
-    await subject.unload(subject.base)
-
     assert (await preload(subject, subject.base, keep_alive=0))["done_reason"] == "unload"
 
 
 async def test_keep_alive_zero_with_a_prompt_unloads_afterwards(subject: Subject) -> None:
     await preload(subject, subject.base, prompt="Hi", stream=False, keep_alive=0, options={"num_predict": 2})
 
-    await subject.unload(subject.base)
+    await gone(subject)
 
 
 async def test_another_context_length_loads_the_model_anew(subject: Subject) -> None:
@@ -106,7 +115,16 @@ async def test_two_names_of_the_same_weights_share_their_place_in_memory(subject
     await preload(subject, subject.base)
     await preload(subject, subject.name("twin"))
 
-    assert len(await subject.loaded()) == 1
+    assert list(await subject.loaded()) == [subject.base]  # under the name that came first
+
+
+async def test_unloading_one_name_unloads_the_weights_for_all(subject: Subject) -> None:
+    await subject.client.create(model=subject.name("twin"), from_=subject.base, system="You are Bob.")
+    await preload(subject, subject.base)
+
+    await preload(subject, subject.name("twin"), keep_alive=0)
+
+    await gone(subject)
 
 
 async def test_requests_at_the_same_time_are_all_answered(subject: Subject) -> None:
