@@ -19,9 +19,20 @@ class GgufModel:
             self._reader = gguf.GGUFReader(path)
         except (ValueError, OSError, IndexError) as exc:
             raise DistillError(f"{path} cannot be read as GGUF: {exc}") from exc
+        if self._reader.byte_order != "I" or not self._reader.tensors:
+            raise DistillError(f"{path} is a GGUF of another byte order, or without tensors; download the model again")
         self.path = path
         self.tensors: Mapping[str, gguf.ReaderTensor] = {tensor.name: tensor for tensor in self._reader.tensors}
         self.architecture = str(self.get("general.architecture"))
+
+    @property
+    def alignment(self) -> int:
+        return int(self._reader.alignment)
+
+    @property
+    def metadata(self) -> bytes:
+        """The file up to its list of tensors, as it is."""
+        return bytes(self._reader.data[: self._reader.tensors[0].field.offset])
 
     def get(self, key: str) -> Any:  # noqa: ANN401 - what the file says: number, text, bool or list
         field = self._reader.get_field(key)
@@ -47,15 +58,19 @@ class GgufModel:
 
     def load(self, name: str) -> NDArray[np.float32]:
         """One tensor's values, row-major, whatever it is stored as."""
+        shape = [int(side) for side in reversed(self.tensors[name].shape)]
+        return self.rows(name, slice(None)).reshape(shape)
+
+    def rows(self, name: str, which: slice | NDArray[np.intp]) -> NDArray[np.float32]:
+        """Some rows of a tensor, as values of our own."""
         tensor = self.tensors[name]
         try:
-            values = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+            values = gguf.quants.dequantize(tensor.data[which], tensor.tensor_type)
         except NotImplementedError as exc:
             raise DistillError(
                 f"{self.path}: {name} is stored as {tensor.tensor_type.name}, which cannot be read"
             ) from exc
-        own = np.require(values, np.float32, ["C", "W"])  # a copy, where it was a view of the file
-        return own.reshape([int(n) for n in reversed(tensor.shape)])
+        return np.require(values, np.float32, ["C", "W"])  # a copy, where it was a view of the file
 
     def _list(self, key: str) -> list[Any]:
         value = self.get(key)

@@ -5,6 +5,7 @@ from typing import Any
 
 import gguf
 import numpy as np
+from gguf import GGMLQuantizationType as Kind
 from numpy.typing import NDArray
 
 
@@ -19,6 +20,13 @@ def values(path: Path) -> dict[str, NDArray[np.float32]]:
 def changed(source: Path, target: Path, metadata: dict[str, Any]) -> None:
     """A copy with other metadata; None leaves a value out."""
     reader = gguf.GGUFReader(source)
+    writer = begun(reader, target, metadata)
+    for tensor in reader.tensors:
+        writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
+    finished(writer)
+
+
+def begun(reader: gguf.GGUFReader, target: Path, metadata: dict[str, Any]) -> gguf.GGUFWriter:
     kept = {name: field.contents() for name, field in reader.fields.items() if not name.startswith("GGUF.")}
     types = {name: field.types for name, field in reader.fields.items()}
     wanted = {**kept, **metadata}
@@ -27,9 +35,46 @@ def changed(source: Path, target: Path, metadata: dict[str, Any]) -> None:
         if value is not None:
             kinds = types.get(name) or [gguf.GGUFValueType.get_type(value)]
             writer.add_key_value(name, value, kinds[0], kinds[1] if len(kinds) > 1 else None)
-    for tensor in reader.tensors:
-        writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
+    return writer
+
+
+def finished(writer: gguf.GGUFWriter) -> None:
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+
+
+def restored(source: Path, target: Path, kind: Kind) -> None:
+    """A copy whose matrices are of another type; K-quants get random blocks, since nothing here can write them."""
+    reader = gguf.GGUFReader(source)
+    writer = begun(reader, target, {})
+    generator = np.random.default_rng(5)
+    for tensor in reader.tensors:
+        if len(tensor.shape) < 2:
+            writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
+        elif kind == Kind.Q4_K:
+            writer.add_tensor(tensor.name, q4_k(tensor, generator), raw_dtype=kind)
+        else:
+            writer.add_tensor(tensor.name, gguf.quants.quantize(np.array(tensor.data), kind), raw_dtype=kind)
+    finished(writer)
+
+
+def q4_k(tensor: gguf.ReaderTensor, generator: np.random.Generator) -> NDArray[np.uint8]:
+    """Random values of about the same spread, 256 to a block of 144 bytes that begins with two scales."""
+    inputs, outputs = (int(side) for side in tensor.shape)
+    blocks = outputs * inputs // 256
+    raw = generator.integers(0, 256, (blocks, 144), dtype=np.uint8)
+    scale = float(tensor.data.std()) / 150
+    raw[:, :4] = np.tile(np.array([scale, 7.5 * scale], np.float16).view(np.uint8), (blocks, 1))
+    return raw.reshape(outputs, -1)
+
+
+def scaled(source: Path, target: Path, factor: float) -> None:
+    """An adapter that does the same, so many times as much."""
+    reader = gguf.GGUFReader(source)
+    writer = begun(reader, target, {})
+    for tensor in reader.tensors:
+        values = np.array(tensor.data)
+        writer.add_tensor(tensor.name, values * np.float16(factor) if tensor.name.endswith("lora_b") else values)
+    finished(writer)

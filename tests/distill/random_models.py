@@ -51,8 +51,8 @@ def of_kind(kind: str, folder: Path) -> PreTrainedModel:
             return llama(folder, llama3_rope=True)
 
 
-def qwen3(folder: Path, *, tied: bool = True) -> PreTrainedModel:
-    return _saved(Qwen3(Qwen3Config(**SHAPE, head_dim=32, tie_word_embeddings=tied)), folder)
+def qwen3(folder: Path, *, tied: bool = True, **shape: object) -> PreTrainedModel:
+    return _saved(Qwen3(Qwen3Config(**SHAPE | shape, head_dim=32, tie_word_embeddings=tied)), folder)
 
 
 def qwen2(folder: Path) -> PreTrainedModel:
