@@ -21,7 +21,7 @@ from supervisor.host.limits import nearest
 from supervisor.plan.catalog import CATALOG
 from supervisor.plan.choose import Choice, choose
 from supervisor.plan.decide import decide
-from supervisor.plan.memory import GIB
+from supervisor.plan.memory import GIB, idle
 from supervisor.plan.models import model_facts
 from supervisor.plan.plan import Plan
 from supervisor.plan.recommend import default_model
@@ -97,7 +97,9 @@ def plan_for(facts: HostFacts, settings: Settings) -> Plan | None:
 
 
 def model_fits(facts: HostFacts, settings: Settings) -> str:
-    plan = plan_for(facts, settings)
+    """An Ollama that runs already may hold the model: its memory is taken and yet there, so all of it counts."""
+    engine = choice_for(facts, settings).engine
+    plan = plan_for(idle(facts) if engine == "ollama" else facts, settings)
     if plan is None:
         return f"{choice_for(facts, settings).model}: known once Ollama has it"
     return plan.reasons[0].removeprefix("engine: ")

@@ -58,14 +58,15 @@ def doctor(
 def recorded(file: Path) -> HostFacts:
     """The machine that ``clawlama doctor --json`` described. Raises SettingsError."""
     try:
-        read = json_text.loads(file.read_text())
-        return HostFacts.model_validate_json(json_text.dumps(read.get("facts", read)))
+        told = json_text.loads(file.read_text())
+        facts = told["facts"] if isinstance(told, dict) and "facts" in told else told
+        return HostFacts.model_validate_json(json_text.dumps(facts))
     except (OSError, UnicodeDecodeError) as exc:
         raise SettingsError(f"{file} cannot be read: {exc}") from exc
     except ValidationError as exc:
         first = exc.errors()[0]
-        problem = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-    except (ValueError, AttributeError) as exc:
+        problem = f"{'.'.join(map(str, first['loc']))}: {first['msg']}".lstrip(": ")
+    except ValueError as exc:
         problem = str(exc)
     raise SettingsError(f"{file} does not describe a machine ({problem}); make it with: clawlama doctor --json")
 

@@ -119,5 +119,5 @@ def machine(facts: HostFacts) -> str:
     parts = [processor(facts), f"{facts.memory_total / GIB:.0f} GiB memory"]
     parts += [f"{gpu.name} {gpu.memory_total / GIB:.0f} GiB" for gpu in facts.gpus]
     if facts.gpu_problem:
-        parts.append(f"no GPU ({facts.gpu_problem})")
+        parts.append(f"GPU: {facts.gpu_problem}")
     return escape(", ".join(parts))

@@ -1,9 +1,11 @@
 """decide(facts, settings, model) -> Plan: pure, every choice with its reason."""
 
+from dataclasses import dataclass
 from typing import Literal
 
 from supervisor.errors import MachineError
 from supervisor.host.facts import HostFacts
+from supervisor.plan import words
 from supervisor.plan.choose import EngineKind, choose
 from supervisor.plan.fit import Fit, elsewhere, fit
 from supervisor.plan.memory import GIB, kv_bytes, lesson, ram, vram
@@ -43,10 +45,11 @@ def decide(
     engine = choose(settings, recommended=model.name).engine
     check_processor(facts, engine)
     fits = fit(facts, settings, model, engine) if server_here else elsewhere(settings, model)
-    prompt = plan_prompt(facts, settings, model, fits.context, prompt_tokens)
+    slow = server_here and fits.on_gpu < 0.5
+    prompt = plan_prompt(settings, model, fits.context, slow=slow, measured=prompt_tokens)
     threads = settings.threads or facts.physical_cores
     num_thread = threads_to_tell(facts, settings, fits, engine, server_here=server_here)
-    rest, problem, lessons = plan_lessons(facts, model, fits, lessons_on)
+    lessons = plan_lessons(facts, model, fits, lessons_on)
     tiny = model.weights < TINY
     return Plan(
         engine=engine,
@@ -63,18 +66,18 @@ def decide(
         lean=prompt.lean,
         prompt_tokens=prompt.tokens,
         recipe=TINY_RECIPE if tiny else PUBLISHED_RECIPE,
-        rest_for_lessons=rest,
-        lesson_problem=problem,
+        rest_for_lessons=lessons.rest,
+        lesson_problem=lessons.problem,
         reasons=(
-            f"engine: {describe_engine(engine, model)}",
-            f"weights: {describe_weights(facts, model, fits, server_here=server_here)}",
+            f"engine: {words.engine(engine, model)}",
+            f"weights: {words.weights(facts, model, fits, server_here=server_here)}",
             f"context: {fits.context} tokens: {fits.why}",
-            f"KV cache: {describe_cache(model, fits)}",
-            f"threads: {threads}: {why_threads(facts, settings, fits, num_thread)}",
-            f"parallel: {describe_parallel(settings, fits, engine)}",
+            f"KV cache: {words.cache(model, fits)}",
+            f"threads: {threads}: {words.threads(facts, settings, fits, num_thread)}",
+            f"parallel: {words.parallel(settings, fits, engine)}",
             f"prompt: {prompt.explained}",
             *([f"keep alive: {settings.ollama_keep_alive} in memory after a request"] if engine == "ollama" else []),
-            f"lessons: {lessons}",
+            f"lessons: {lessons.explained}",
             "recipe: " + ("for very small models, measured" if tiny else "as published, unmeasured at this size"),
         ),
     )
@@ -102,71 +105,28 @@ def threads_to_tell(
     return facts.physical_cores
 
 
-def plan_lessons(facts: HostFacts, model: BaseModelFacts, fits: Fit, on: Device) -> tuple[bool, str | None, str]:
-    """(rest meanwhile, why it cannot go well, both in words), by the memory of the device that lessons run on."""
+@dataclass(frozen=True)
+class Lessons:
+    rest: bool  # the engine stops meanwhile
+    problem: str | None  # why none can be expected to go well
+    explained: str
+
+
+def plan_lessons(facts: HostFacts, model: BaseModelFacts, fits: Fit, on: Device) -> Lessons:
+    """By the memory of the device that lessons run on."""
     if model.lessons:
-        return False, model.lessons, f"none: {model.lessons}"
+        return Lessons(rest=False, problem=model.lessons, explained=f"none: {model.lessons}")
     needed = lesson(model)
     have, taken = (ram(facts), fits.ram) if on == "cpu" else (vram(facts), on_gpus(model, fits))
     said = f"{needed / GIB:.1f} GiB on the {on.upper()}"
     if needed > have:
         problem = f"a lesson needs {said}, {have / GIB:.1f} can be had; free some, or choose a smaller model"
-        return True, problem, f"may fail: {problem}"
-    if needed > have - taken:
-        return True, None, f"need {said}; the engine rests meanwhile"
-    return False, None, f"need {said}; the engine serves on meanwhile"
-
-
-def describe_engine(engine: EngineKind, model: BaseModelFacts) -> str:
-    name = "the embedded llama.cpp" if engine == "llama" else "Ollama"
-    return f"{name} serves {model.name} ({gib(model.weights)})"
+        return Lessons(rest=True, problem=problem, explained=f"may fail: {problem}")
+    rest = needed > have - taken
+    meanwhile = "the engine rests meanwhile" if rest else "the engine serves on meanwhile"
+    return Lessons(rest, None, f"need {said}; {meanwhile}")
 
 
 def on_gpus(model: BaseModelFacts, fits: Fit) -> int:
     """Bytes that serving takes of the GPUs' own memory."""
     return int(fits.on_gpu * (model.weights + kv_bytes(model, fits.parallel * fits.context, fits.kv)))
-
-
-def describe_weights(facts: HostFacts, model: BaseModelFacts, fits: Fit, *, server_here: bool) -> str:
-    if not server_here:
-        return "on the server's machine"
-    if fits.on_gpu == 0:
-        return "in memory, no GPU takes part"
-    if fits.on_gpu == 1:
-        return (
-            "on the GPU, which works in the machine's memory"
-            if fits.ram
-            else "all on the GPU" + ("s" if len(facts.gpus) > 1 else "")
-        )
-    share = f"{int(fits.on_gpu * model.layers)} of {model.layers} layers" if model.layers else f"{fits.on_gpu:.0%}"
-    return f"about {share} on the GPU, the rest in memory; a model that fits whole would be several times faster"
-
-
-def describe_cache(model: BaseModelFacts, fits: Fit) -> str:
-    size = gib(kv_bytes(model, fits.parallel * fits.context, fits.kv))
-    if fits.kv == "f16":
-        return f"f16, {size} when full"
-    return f"q8_0 with flash attention, {size} when full: f16 would hold about half the context"
-
-
-def why_threads(facts: HostFacts, settings: Settings, fits: Fit, num_thread: int | None) -> str:
-    within = " within this container's limit" if facts.container else ""
-    why = "as set" if settings.threads else f"physical cores{within}"
-    if fits.on_gpu == 1:
-        return f"{why}; with everything on the GPU they matter to lessons only"
-    if num_thread and facts.own_threads and num_thread != facts.own_threads:
-        return f"{why}; Ollama is told so, by itself it would take {facts.own_threads}"
-    return why
-
-
-def describe_parallel(settings: Settings, fits: Fit, engine: EngineKind) -> str:
-    at_once = "1 request at a time" if fits.parallel == 1 else f"{fits.parallel} requests at the same time"
-    if engine == "llama" or "parallel" in settings.model_fields_set:
-        return f"{at_once}: as set"
-    if fits.parallel > 1:
-        return f"{at_once}: the GPU has memory for both contexts"
-    return f"{at_once}: " + ("more would shorten the context" if fits.on_gpu == 1 else "a CPU does two no faster")
-
-
-def gib(size: int) -> str:
-    return f"{size / GIB:.1f} GiB" if size >= GIB // 2 else f"{size / 2**20:.0f} MiB"

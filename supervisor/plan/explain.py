@@ -85,10 +85,9 @@ def advice_lines(facts: HostFacts, plan: Plan | ClawlamaError) -> list[str]:
     same = isinstance(plan, Plan) and plan.model.name == model.name
     meanwhile = f"the engine {lessons(advice)} meanwhile" if advice.learns else "more than there is"
     needs = f"a lesson needs {lesson(model.facts()) / GIB:.0f} GiB: {meanwhile}"
-    lines = [
-        f"recommended: {model.name}"
-        + (", which is the plan" if same else f" ({model.quantization}, {download(model)} to download; {needs})")
-    ]
+    about = f"{model.quantization}, {download(model)} to download; {needs}"
+    told = ", which is the plan" if same else f" ({about}); to take it, set CLAWLAMA_MODEL={model.name}"
+    lines = [f"recommended: {model.name}{told}"]
     if advice.server and advice.server.download < facts.disk.free:
         lines.append(f"or: {advice.server.name} ({download(advice.server)}), larger; it serves and cannot learn")
     if isinstance(plan, Plan) and plan.engine == "ollama" and plan.model.name not in CATALOG:

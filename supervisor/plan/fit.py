@@ -127,7 +127,7 @@ def flash_attention_works(facts: HostFacts) -> bool:
 
 
 def held(room: int, model: BaseModelFacts, form: Form) -> int:
-    tokens = int(room / (form.parallel * model.kv_per_token * KV_SIZE[form.kv]))
+    tokens = int(room / (form.parallel * max(1, model.kv_per_token) * KV_SIZE[form.kv]))
     return tokens - tokens % STEP
 
 

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from supervisor.errors import MachineError
-from supervisor.host.facts import HostFacts
 from supervisor.plan.models import BaseModelFacts
 from supervisor.settings.settings import Settings
 
@@ -21,14 +20,12 @@ class Prompt:
     explained: str
 
 
-def plan_prompt(
-    facts: HostFacts, settings: Settings, model: BaseModelFacts, context: int, measured: int | None
-) -> Prompt:
-    """``measured``: tokens that OpenClaw really sent, where somebody counted them.
+def plan_prompt(settings: Settings, model: BaseModelFacts, context: int, *, slow: bool, measured: int | None) -> Prompt:
+    """``slow``: no GPU reads the prompt. ``measured``: tokens that OpenClaw really sent, where somebody counted them.
 
     Raises MachineError when they leave no room for a reply, with the remedy.
     """
-    lean, why = trim(facts, settings, model)
+    lean, why = trim(settings, model, slow=slow)
     tokens = measured or (LEAN_PROMPT if lean else FULL_PROMPT)
     counted = "measured" if measured else "about"
     if settings.lean == "auto" and not lean and context - tokens < TALK:
@@ -45,12 +42,12 @@ def plan_prompt(
     return Prompt(lean, tokens, f"{'lean' if lean else 'full'}, {said}: {why}{short}")
 
 
-def trim(facts: HostFacts, settings: Settings, model: BaseModelFacts) -> tuple[bool, str]:
+def trim(settings: Settings, model: BaseModelFacts, *, slow: bool) -> tuple[bool, str]:
     """Whether OpenClaw's prompt is replaced by a short one without tools, whatever its length, and why."""
     if settings.lean != "auto":
         return settings.lean == "on", f"CLAWLAMA_LEAN={settings.lean}"
     if model.weights < SMALL:
         return True, "long instructions confuse a small model"
-    if not facts.gpus:
+    if slow:
         return True, "a CPU would read the full one for minutes"
-    return False, "a GPU reads it in seconds"
+    return False, "it fits and is read in seconds"

@@ -7,11 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from supervisor.cli.main import app
-from supervisor.errors import MachineError
+from supervisor.errors import MachineError, SettingsError
 from supervisor.host.facts import Disk, HostFacts
+from supervisor.plan.catalog import CATALOG
+from supervisor.plan.recommend import default_model
 from supervisor.preflight import Finding, check, findings, port_free
 from supervisor.settings.datadir import DataDir
 from supervisor.settings.settings import Settings
@@ -20,6 +22,7 @@ from tests.plan.machines import GIB, machine
 
 ROOT = Path(__file__).parents[2]
 NODE = ROOT / ".node"
+PI5 = ROOT / "tests/plan/recorded/pi5.json"
 
 
 def choose(data: Path, **other: object) -> Settings:
@@ -123,9 +126,18 @@ def test_a_machine_that_is_too_small_is_told_what_is_missing(tmp_path: Path, fac
 
 
 def test_a_model_that_is_not_there_is_named(tmp_path: Path) -> None:
-    (finding,) = wrong(choose(tmp_path, model="gpt-oss:20b"))
+    (finding,) = wrong(choose(tmp_path, engine="llama", model="gpt-oss:20b"))
 
     assert "CLAWLAMA_MODEL='gpt-oss:20b' is neither a bundled model" in finding.detail
+
+
+def test_memory_that_ollama_holds_already_counts_as_there(tmp_path: Path) -> None:
+    facts = machine(memory_total=16 * GIB, memory_available=3 * GIB)
+    settings = choose(tmp_path, engine="ollama", model="qwen3:8b")
+
+    fits = next(finding for finding in findings(settings, facts) if finding.name == "memory and model")
+
+    assert fits == Finding("memory and model", ok=True, detail="Ollama serves qwen3:8b (4.8 GiB)")
 
 
 def test_starting_stops_at_everything_that_is_wrong(tmp_path: Path) -> None:
@@ -160,16 +172,84 @@ def test_every_problem_has_its_line_and_no_other_is_hidden_by_it(tmp_path: Path)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+def run(*options: str, **environ: str) -> Result:
+    """The command in this process, for what needs no environment of its own."""
+    return CliRunner().invoke(app, ["doctor", *options], env={"COLUMNS": "100", **environ})
+
+
 def test_scripts_get_json(tmp_path: Path) -> None:
-    environ = {"CLAWLAMA_NODE_PREFIX": str(tmp_path), "CLAWLAMA_MODEL": "[absent]"}
+    environ = {"CLAWLAMA_NODE_PREFIX": str(tmp_path), "CLAWLAMA_MODEL": "./[absent]"}
 
-    ended = CliRunner().invoke(app, ["doctor", "--json", "--data", str(tmp_path)], env=environ)
+    ended = run("--json", "--data", str(tmp_path), **environ)
 
-    found = {finding["name"]: finding for finding in json.loads(ended.stdout)}
+    told = json.loads(ended.stdout)
+    found = {finding["name"]: finding for finding in told["findings"]}
     assert ended.exit_code == 1
-    assert not found["memory and model"]["ok"]
     assert "[absent]" in found["memory and model"]["detail"]
     assert found["data folder"] == {"name": "data folder", "ok": True, "detail": str(tmp_path)}
+    assert told["plan"] == [f"no plan: {found['memory and model']['detail']}"]
+    assert told["recommended"] in CATALOG
+
+
+@pytest.mark.parametrize("options", [(), ("--explain",)])
+def test_a_machine_that_was_recorded_is_explained_elsewhere(tmp_path: Path, options: tuple[str, ...]) -> None:
+    (tmp_path / "mine.json").write_text(run("--json", "--data", str(tmp_path)).stdout)
+    facts = HostFacts.model_validate(json.loads((tmp_path / "mine.json").read_text())["facts"])
+
+    ended = run("--machine", str(tmp_path / "mine.json"), *options)
+
+    assert ended.exit_code == 0
+    assert ended.stdout.splitlines()[0].startswith("machine ")
+    assert f"Ollama serves {default_model(facts)} " in ended.stdout
+    assert "ok  " not in ended.stdout
+
+
+def test_a_recorded_machine_may_be_asked_for_another_model() -> None:
+    ended = run("--machine", str(PI5), CLAWLAMA_MODEL="gpt-oss:20b")
+
+    assert ended.exit_code == 1
+    assert "no plan       7.2 GiB of memory are free; gpt-oss:20b needs" in ended.stdout
+    assert "recommended   qwen3:1.7b (Q4_K_M, 1.4 GB to download" in ended.stdout
+
+
+def test_of_a_model_that_nobody_knows_yet_the_rest_is_told() -> None:
+    ended = run("--machine", str(PI5), CLAWLAMA_MODEL="somebody/else:3b")
+
+    assert ended.exit_code == 1
+    assert "somebody/else:3b is not in our list (clawlama doctor --models)" in ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (None, "cannot be read: [Errno 2]"),
+        ("{", "does not describe a machine (Expecting"),
+        ("[]", "does not describe a machine ("),
+        ("{}", "(architecture: Field required); make it with: clawlama doctor --json"),
+        ('{"facts": 1}', "does not describe a machine"),
+    ],
+)
+def test_a_file_that_is_no_machine_is_refused_in_one_line(tmp_path: Path, text: str | None, problem: str) -> None:
+    file = tmp_path / "machine.json"
+    if text is not None:
+        file.write_text(text)
+
+    ended = run("--machine", str(file))
+
+    assert isinstance(ended.exception, SettingsError)
+    assert problem in str(ended.exception)
+    assert "\n" not in str(ended.exception)
+
+
+def test_the_models_are_listed_and_this_machines_row_is_marked() -> None:
+    ended = run("--models", "--machine", str(PI5))
+
+    assert ended.exit_code == 0
+    (marked,) = (line for line in ended.stdout.splitlines() if line.startswith("→"))
+    assert "8 GB RAM" in marked
+    assert "qwen3:1.7b" in marked
+    assert max(map(len, ended.stdout.splitlines())) <= 80
+    assert ended.stdout.splitlines()[-1] == "recommended here: qwen3:1.7b"
 
 
 @pytest.mark.openclaw
@@ -178,7 +258,8 @@ def test_a_machine_that_is_ready_says_what_would_run_and_why(tmp_path: Path) -> 
     ended = doctor(tmp_path / "data", "--explain")
 
     assert (ended.returncode, ended.stderr) == (0, "")
-    checks, _, plan = ended.stdout.partition("What would run")
-    assert all(line.startswith("ok ") for line in checks.splitlines() if line)
+    checks, _, plan = ended.stdout.partition("\n\n")
+    assert all(line.startswith("ok ") for line in checks.splitlines())
     assert "tokens: the longest the model knows" in plan
+    assert "recommended   " in plan
     assert list(tmp_path.iterdir()) == []

@@ -95,7 +95,7 @@ async def test_status_and_doctor_find_nothing_wrong_with_it(life: Life) -> None:
     status, doctor = await clawlama(life.place, "status", "--json"), await clawlama(life.place, "doctor", "--json")
 
     assert [service["name"] for service in json.loads(status.stdout)["services"]] == ["engine", "openclaw"]
-    assert all(finding["ok"] for finding in json.loads(doctor.stdout))
+    assert all(finding["ok"] for finding in json.loads(doctor.stdout)["findings"])
 
 
 async def test_a_terminal_shows_the_way_and_ctrl_c_ends_it_for_good(tmp_path: Path) -> None:

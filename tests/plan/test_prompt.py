@@ -3,46 +3,46 @@ import pytest
 from supervisor.errors import MachineError
 from supervisor.plan.models import BaseModelFacts
 from supervisor.plan.prompt import plan_prompt
-from tests.plan.machines import GPU, big, machine, model, settings
+from tests.plan.machines import big, model, settings
 
 
 @pytest.mark.parametrize(
-    ("lean", "gpus", "one", "expected"),
+    ("lean", "slow", "one", "expected"),
     [
-        ("auto", (), model(), True),
-        ("auto", (GPU,), model(), True),
-        ("auto", (), big(), True),
-        ("auto", (GPU,), big(), False),
-        ("on", (GPU,), big(), True),
-        ("off", (), model(), False),
+        ("auto", True, model(), True),
+        ("auto", False, model(), True),
+        ("auto", True, big(), True),
+        ("auto", False, big(), False),
+        ("on", False, big(), True),
+        ("off", True, model(), False),
     ],
 )
 def test_the_prompt_is_lean_for_small_models_and_slow_machines(
-    lean: str, gpus: tuple[object, ...], one: BaseModelFacts, expected: bool
+    lean: str, slow: bool, one: BaseModelFacts, expected: bool
 ) -> None:
-    prompt = plan_prompt(machine(gpus=gpus), settings(lean=lean), one, 32768, None)
+    prompt = plan_prompt(settings(lean=lean), one, 32768, slow=slow, measured=None)
 
     assert prompt.lean is expected
     assert prompt.tokens == (500 if expected else 4500)
 
 
 def test_a_prompt_that_does_not_fit_is_trimmed() -> None:
-    prompt = plan_prompt(machine(gpus=(GPU,)), settings(), big(), 6000, None)
+    prompt = plan_prompt(settings(), big(), 6000, slow=False, measured=None)
 
     assert prompt.lean
     assert prompt.explained == ("lean, about 500 tokens: the full one, about 4500, does not fit the context")
 
 
 def test_what_was_measured_counts_instead() -> None:
-    fits = plan_prompt(machine(gpus=(GPU,)), settings(), big(), 32768, 17000)
-    trimmed = plan_prompt(machine(gpus=(GPU,)), settings(), big(), 16384, 17000)
+    fits = plan_prompt(settings(), big(), 32768, slow=False, measured=17000)
+    trimmed = plan_prompt(settings(), big(), 16384, slow=False, measured=17000)
 
-    assert (fits.lean, fits.explained) == (False, "full, measured 17000 tokens: a GPU reads it in seconds")
+    assert (fits.lean, fits.explained) == (False, "full, measured 17000 tokens: it fits and is read in seconds")
     assert (trimmed.lean, trimmed.tokens) == (True, 500)
 
 
 def test_little_room_for_a_talk_is_said() -> None:
-    prompt = plan_prompt(machine(), settings(), model(), 2048, 900)
+    prompt = plan_prompt(settings(), model(), 2048, slow=True, measured=900)
 
     assert prompt.explained.endswith("; only 1148 are left for history and reply")
 
@@ -52,6 +52,6 @@ def test_little_room_for_a_talk_is_said() -> None:
 )
 def test_no_room_for_a_reply_is_refused_with_the_remedy(lean: str, remedy: str) -> None:
     with pytest.raises(MachineError, match=remedy) as error:
-        plan_prompt(machine(), settings(lean=lean), model(), 4096, 4000)
+        plan_prompt(settings(lean=lean), model(), 4096, slow=True, measured=4000)
 
     assert str(error.value).startswith("OpenClaw's prompt is measured 4000 tokens, the context 4096: no room")
