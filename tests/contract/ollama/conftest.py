@@ -1,3 +1,11 @@
+"""The contract runs against the stand-in, and unchanged against any Ollama:
+
+    CLAWLAMA_TEST_OLLAMA=http://127.0.0.1:11434 python -m pytest tests/contract/ollama -k "not standin"
+
+Nothing there is touched but models under a name of our own, which are deleted afterwards. Where versions rightfully
+differ a test says what it saw; the summary at the end lists that.
+"""
+
 import os
 import secrets
 from collections.abc import AsyncGenerator, Callable, Generator

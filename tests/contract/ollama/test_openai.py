@@ -2,6 +2,7 @@
 
 import json
 from base64 import b64decode
+from collections.abc import Callable
 from typing import Any
 
 import anyio
@@ -10,6 +11,7 @@ import pytest
 from tests.contract.ollama.subject import QUESTION, Subject
 
 pytestmark = pytest.mark.anyio
+Observed = Callable[[str], None]
 FEW: dict[str, Any] = {"temperature": 0, "seed": 7, "max_tokens": 8}
 
 
@@ -91,6 +93,38 @@ async def test_an_unknown_model_is_404_in_openais_shape(subject: Subject) -> Non
     assert answer.status_code == 404
     assert answer.json()["error"]["message"] == "model 'clawlama-nobody/x:y' not found"
     assert answer.json()["error"]["type"] == "not_found_error"
+
+
+async def test_sampling_that_the_request_leaves_open_is_the_models_own_or_one(
+    subject: Subject, observed: Observed
+) -> None:
+    greedy = subject.name("greedy")
+    await subject.client.create(model=greedy, from_=subject.base, parameters={"temperature": 0})
+    asked = {"model": greedy, "messages": [{"role": "user", "content": "Tell me a story."}], "max_tokens": 24}
+
+    replies = [(await subject.post("/v1/chat/completions", {**asked, "seed": seed})).json() for seed in range(4)]
+
+    texts = {reply["choices"][0]["message"]["content"] for reply in replies}
+    observed("the model's own parameters" if len(texts) == 1 else "1.0, over the model's own parameters")
+    assert all(texts)
+
+
+async def test_options_and_keep_alive_are_passed_over(subject: Subject) -> None:
+    await subject.unload(subject.base)
+    body = {"model": subject.base, "messages": QUESTION, **FEW, "options": {"num_ctx": 2048}, "keep_alive": 0}
+
+    assert (await subject.post("/v1/chat/completions", body)).status_code == 200
+
+    assert (await subject.loaded())[subject.base]["context_length"] == 1024
+
+
+async def test_the_newer_name_of_max_tokens_counts_or_does_not(subject: Subject, observed: Observed) -> None:
+    body = {"model": subject.base, "messages": QUESTION, "temperature": 0, "max_completion_tokens": 3}
+
+    usage = (await subject.post("/v1/chat/completions", body)).json()["usage"]
+
+    observed("counts" if usage["completion_tokens"] == 3 else "is passed over")
+    assert usage["completion_tokens"] > 0
 
 
 async def test_a_text_is_completed(subject: Subject) -> None:

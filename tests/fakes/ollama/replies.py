@@ -17,32 +17,38 @@ def overlap(text: str, tag: str) -> int:
 
 @dataclass
 class ThinkingParser:
-    """Splits what streams in into thinking and content; tags themselves go to neither."""
+    """Splits what streams in into thinking and content; the tags and the space around them go to neither."""
 
     inside: bool = False
-    finished: bool = False
+    _over: bool = False
+    _spoken: bool = False
     _buffer: str = ""
 
     def add(self, text: str, *, last: bool) -> tuple[str, str]:
-        if self.finished:
-            return "", text
+        """Thinking, content."""
+        if self._over:
+            return "", self._content(text)
         self._buffer += text
         if not self.inside:
             start = self._buffer.lstrip()
-            if not start.startswith(OPEN):
-                if OPEN.startswith(start) and not last:
-                    return "", ""  # may become the tag
-                self.finished = True
+            if OPEN.startswith(start[: len(OPEN)]) and len(start) < len(OPEN) and not last:
+                return "", ""  # may become the tag
+            self.inside = start.startswith(OPEN)
+            if not self.inside:
+                self._over = self._spoken = True
                 return "", self._take(len(self._buffer))
-            self.inside = True
-            self._buffer = start.removeprefix(OPEN).lstrip()
+            self._buffer = start.removeprefix(OPEN)
         thinking, tag, content = self._buffer.partition(CLOSE)
         if tag:
-            self.finished = True
-            self._buffer = ""
-            return thinking.rstrip(), content.lstrip()
+            self._over = True
+            return thinking.rstrip(), self._content(content)
         held = 0 if last else overlap(self._buffer, CLOSE)
         return self._take(len(self._buffer) - held), ""
+
+    def _content(self, text: str) -> str:
+        text = text if self._spoken else text.lstrip()
+        self._spoken = self._spoken or bool(text)
+        return text
 
     def _take(self, length: int) -> str:
         taken, self._buffer = self._buffer[:length], self._buffer[length:]
@@ -62,7 +68,9 @@ class ToolParser:
         self._buffer += text
         before, tag, rest = self._buffer.partition(TOOL_TAG)
         if not tag and not self._buffer.lstrip().startswith("{"):
-            held = overlap(self._buffer, TOOL_TAG)
+            if self._calls:
+                self._buffer = self._buffer.replace(TOOL_END, "")
+            held = max(overlap(self._buffer, TOOL_TAG), overlap(self._buffer, TOOL_END))
             content = self._buffer[: len(self._buffer) - held]
             self._buffer = self._buffer[len(self._buffer) - held :]
             return content, []

@@ -27,11 +27,11 @@ class Environment:
 
 
 def read(env: Mapping[str, str]) -> Environment:
-    url = urlsplit(host_url(env.get("OLLAMA_HOST", "")))
+    host, port = address(env.get("OLLAMA_HOST", ""))
     home = Path(env.get("HOME", "/root"))
     return Environment(
-        host=url.hostname or "127.0.0.1",
-        port=11434 if url.port is None else url.port,
+        host=host,
+        port=port,
         models=Path(env.get("OLLAMA_MODELS") or home / ".ollama" / "models"),
         keep_alive=lenient_keep_alive(env.get("OLLAMA_KEEP_ALIVE", "")),
         context=whole(env.get("OLLAMA_CONTEXT_LENGTH", ""), 0),
@@ -42,15 +42,12 @@ def read(env: Mapping[str, str]) -> Environment:
     )
 
 
-def host_url(text: str) -> str:
-    """``OLLAMA_HOST`` as Ollama understands it: scheme, host and port are each optional."""
-    text = text.strip().strip("\"'")
-    if "://" not in text:
-        text = f"http://{text or '127.0.0.1'}"
-    parts = urlsplit(text)
-    usual = {"http": 80, "https": 443}.get(parts.scheme, 11434) if "://" in text and parts.port else 11434
-    port = usual if parts.port is None else parts.port
-    return f"{parts.scheme}://{parts.hostname or '127.0.0.1'}:{port}"
+def address(text: str) -> tuple[str, int]:
+    """Host and port of ``OLLAMA_HOST``, in which scheme, host and port are each optional."""
+    scheme, found, rest = text.strip().strip("\"'").rpartition("://")
+    parts = urlsplit(f"//{rest}")
+    usual = {"http": 80, "https": 443}.get(scheme, 11434) if found else 11434
+    return parts.hostname or "127.0.0.1", usual if parts.port is None else parts.port
 
 
 def whole(text: str, default: int) -> int:
