@@ -93,7 +93,8 @@ def plan_for(facts: HostFacts, settings: Settings) -> Plan | None:
     if choice.engine == "llama":
         return decide(facts, settings, model_facts(choice.model))
     known = CATALOG.get(choice.model)
-    return decide(facts, settings, known.facts()) if known else None
+    here = address(settings.ollama_host).local
+    return decide(facts, settings, known.facts(), server_here=here) if known else None
 
 
 def model_fits(facts: HostFacts, settings: Settings) -> str:

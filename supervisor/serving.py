@@ -10,7 +10,7 @@ from supervisor.adapters.store import AdapterStore
 from supervisor.engines.engine import Version
 from supervisor.engines.llama import LlamaEngine
 from supervisor.engines.ollama.engine import OllamaEngine
-from supervisor.engines.ollama.setup import Tuning
+from supervisor.engines.ollama.setup import Tuning, address
 from supervisor.host.facts import HostFacts
 from supervisor.plan.decide import decide
 from supervisor.plan.plan import Plan
@@ -71,7 +71,7 @@ class OllamaServing:
         await self.engine.reach()
         await self.engine.ensure_model()
         model = await self.engine.model_facts()
-        plan = decide(self.facts, self.settings, model)
+        plan = decide(self.facts, self.settings, model, server_here=address(self.settings.ollama_host).local)
         if model.digest is not None:
             self.adapters.bind(model.digest)
         await self.engine.tune(tuning(plan))

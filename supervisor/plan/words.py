@@ -32,9 +32,11 @@ def cache(model: BaseModelFacts, fits: Fit) -> str:
     return f"q8_0 with flash attention, {size} when full: f16 would hold about half the context"
 
 
-def threads(facts: HostFacts, settings: Settings, fits: Fit, num_thread: int | None) -> str:
+def threads(facts: HostFacts, settings: Settings, fits: Fit, num_thread: int | None, *, server_here: bool) -> str:
     within = " within this container's limit" if facts.container else ""
     why = "as set" if settings.threads else f"physical cores{within}"
+    if not server_here and num_thread is None:
+        return f"{why}, for lessons; the server takes what it likes"
     if fits.on_gpu == 1:
         return f"{why}; with everything on the GPU they matter to lessons only"
     if num_thread and facts.own_threads and num_thread != facts.own_threads:
@@ -42,10 +44,12 @@ def threads(facts: HostFacts, settings: Settings, fits: Fit, num_thread: int | N
     return why
 
 
-def parallel(settings: Settings, fits: Fit, engine: EngineKind) -> str:
+def parallel(settings: Settings, fits: Fit, engine: EngineKind, *, server_here: bool) -> str:
     at_once = "1 request at a time" if fits.parallel == 1 else f"{fits.parallel} requests at the same time"
     if engine == "llama" or "parallel" in settings.model_fields_set:
         return f"{at_once}: as set"
+    if not server_here:
+        return f"{at_once}: the usual number"
     if fits.parallel > 1:
         return f"{at_once}: the GPU has memory for both contexts"
     return f"{at_once}: " + ("more would shorten the context" if fits.on_gpu == 1 else "a CPU does two no faster")

@@ -117,6 +117,9 @@ def test_of_a_server_elsewhere_no_memory_is_counted() -> None:
 
     assert (plan.context, plan.num_thread, plan.rest_for_lessons) == (32768, None, True)
     assert said(plan, "weights") == "on the server's machine"
+    assert said(plan, "parallel") == "2 requests at the same time: the usual number"
+    assert said(plan, "threads").endswith("for lessons; the server takes what it likes")
+    assert not plan.lean, "its machine may be fast"
 
 
 def test_a_reply_takes_at_most_half_of_the_context() -> None:
