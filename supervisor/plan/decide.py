@@ -121,7 +121,7 @@ def plan_lessons(facts: HostFacts, model: BaseModelFacts, fits: Fit, on: Device)
     said = f"{needed / GIB:.1f} GiB on the {on.upper()}"
     if needed > have:
         problem = f"a lesson needs {said}, {have / GIB:.1f} can be had; free some, or choose a smaller model"
-        return Lessons(rest=True, problem=problem, explained=f"may fail: {problem}")
+        return Lessons(rest=taken > 0, problem=problem, explained=f"may fail: {problem}")
     rest = needed > have - taken
     meanwhile = "the engine rests meanwhile" if rest else "the engine serves on meanwhile"
     return Lessons(rest, None, f"need {said}; {meanwhile}")

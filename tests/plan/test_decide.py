@@ -115,7 +115,7 @@ def test_of_a_server_elsewhere_no_memory_is_counted() -> None:
 
     plan = decide(facts, settings(engine="ollama"), big(), server_here=False)
 
-    assert (plan.context, plan.num_thread, plan.rest_for_lessons) == (32768, None, True)
+    assert (plan.context, plan.num_thread, plan.rest_for_lessons) == (32768, None, False)
     assert said(plan, "weights") == "on the server's machine"
     assert said(plan, "parallel") == "2 requests at the same time: the usual number"
     assert said(plan, "threads").endswith("for lessons; the server takes what it likes")
