@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.contract.ollama.subject import Subject
+from tests.contract.ollama.subject import QUESTION, Subject
 
 pytestmark = pytest.mark.anyio
 
@@ -72,3 +72,12 @@ async def test_a_model_that_is_not_there_is_404_by_its_name(subject: Subject, ro
 
 async def test_deleting_a_model_that_is_not_there_is_404(subject: Subject) -> None:
     assert await subject.delete(UNKNOWN) == 404
+
+
+@pytest.mark.parametrize("route", ["chat", "generate", "show", "embed"])
+@pytest.mark.parametrize("name", ["", "a/b/c/d/e", "no spaces"])
+async def test_what_is_no_name_is_refused(subject: Subject, route: str, name: str) -> None:
+    answer = await subject.post(f"/api/{route}", {"model": name, "prompt": "x", "input": "x", "messages": QUESTION})
+
+    assert answer.status_code in {400, 404}
+    assert answer.json()["error"]

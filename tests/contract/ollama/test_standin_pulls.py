@@ -199,3 +199,17 @@ async def test_with_noprune_partial_downloads_outlive_even_a_kill(tmp_path: Path
     assert lines[-1] == {"status": "success"}
     first = next(line for line in lines if line.get("completed"))
     assert first["completed"] >= SIZE // 8  # whole parts are kept; those on their way were lost, as with Ollama
+
+
+async def test_two_callers_share_one_download(server: OllamaServer) -> None:
+    await server.quirks(pull_bytes_per_second=SIZE * 2)
+    results: list[list[dict[str, Any]]] = []
+
+    async def one() -> None:
+        results.append(await pull(server))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(one)
+        tasks.start_soon(one)
+
+    assert [lines[-1] for lines in results] == [{"status": "success"}] * 2
