@@ -13,6 +13,8 @@ from supervisor.engines.ollama.engine import OllamaEngine
 from supervisor.engines.ollama.setup import Tuning, address
 from supervisor.host.facts import HostFacts
 from supervisor.plan.decide import decide
+from supervisor.plan.memory import given_back
+from supervisor.plan.models import BaseModelFacts
 from supervisor.plan.plan import Plan
 from supervisor.settings.settings import Settings
 
@@ -71,13 +73,22 @@ class OllamaServing:
         await self.engine.reach()
         await self.engine.ensure_model()
         model = await self.engine.model_facts()
-        plan = decide(self.facts, self.settings, model, server_here=address(self.settings.ollama_host).local)
+        here = address(self.settings.ollama_host).local
+        plan = decide(await self.without_us(model), self.settings, model, server_here=here)
         if model.digest is not None:
             self.adapters.bind(model.digest)
         await self.engine.tune(tuning(plan))
         current = await anyio.to_thread.run_sync(self.adapters.current, self.settings.adapter)
         await self.engine.start(Version(current.manifest.version, current.gguf) if current else None)
         return plan
+
+    async def without_us(self, model: BaseModelFacts) -> HostFacts:
+        """The machine without what a server that ran before us holds for us: it will be ours again.
+
+        The weights are mapped from their file, which the kernel counts as available memory anyway.
+        """
+        held = await self.engine.held()
+        return given_back(self.facts, ram=max(0, held.ram - model.weights), vram=held.vram)
 
     async def beside(self) -> None:
         await self.engine.pull_others()

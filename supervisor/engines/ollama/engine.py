@@ -34,7 +34,7 @@ from supervisor.engines.engine import (
 from supervisor.engines.ollama.bodies import loading_options, native_body, one_token, openai_body
 from supervisor.engines.ollama.library import Library
 from supervisor.engines.ollama.likelihood import look_at, score_reply
-from supervisor.engines.ollama.memory import preload, unload
+from supervisor.engines.ollama.memory import Held, held, preload, unload
 from supervisor.engines.ollama.merging import Merging
 from supervisor.engines.ollama.model import canonical
 from supervisor.engines.ollama.native import LOOKS, asked_model, check, check_pull
@@ -138,6 +138,10 @@ class OllamaEngine:
         """What the base model is. Its ``lessons`` says what is in the way where the server's store cannot be read."""
         facts, self._publisher.store = await self._library.base_facts()
         return facts
+
+    async def held(self) -> Held:
+        """The memory that our models have already, perhaps since before we started. Raises EngineError."""
+        return await held(self._client, self._is_ours)
 
     async def tune(self, tuning: Tuning) -> None:
         """Take on what the plan decided. A server of our own is started anew with it: nothing is loaded yet."""

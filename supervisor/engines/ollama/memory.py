@@ -1,6 +1,7 @@
 """What the server holds in memory: loading a model, reading a prompt ahead, and giving the memory back."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import anyio
 import httpx
@@ -44,8 +45,27 @@ async def unload(client: ollama.AsyncClient, known: Iterable[str], ours: Callabl
 
 async def loaded(client: ollama.AsyncClient, ours: Callable[[str], bool]) -> list[str]:
     """Our models in memory. Raises EngineError."""
+    return [one.model for one in await _running(client, ours) if one.model]
+
+
+@dataclass(frozen=True)
+class Held:
+    """Bytes of the machine's memory and of the GPUs'."""
+
+    ram: int
+    vram: int
+
+
+async def held(client: ollama.AsyncClient, ours: Callable[[str], bool]) -> Held:
+    """What our models take just now. Raises EngineError."""
+    running = await _running(client, ours)
+    vram = sum(one.size_vram or 0 for one in running)
+    return Held(ram=max(0, sum(one.size or 0 for one in running) - vram), vram=vram)
+
+
+async def _running(client: ollama.AsyncClient, ours: Callable[[str], bool]) -> list[ollama.ProcessResponse.Model]:
     try:
-        return [one.model for one in (await client.ps()).models if one.model and ours(one.model)]
+        return [one for one in (await client.ps()).models if one.model and ours(one.model)]
     except (ollama.ResponseError, httpx.TransportError, ConnectionError) as exc:
         raise EngineError(f"Ollama does not say what it holds in memory: {exc or type(exc).__name__}") from exc
 
