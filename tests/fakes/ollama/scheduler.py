@@ -15,7 +15,8 @@ import anyio
 from tests.fakes.ollama.failures import Refused
 from tests.fakes.ollama.options import RunnerOptions
 from tests.fakes.ollama.quirks import Switchboard
-from tests.fakes.ollama.runner import Child, RunnerConfig, start
+from tests.fakes.ollama.runner import Child, start
+from tests.fakes.ollama.runner_process import RunnerConfig
 from tests.fakes.ollama.settings import FOREVER, Environment
 from tests.fakes.ollama.store import Stored
 
