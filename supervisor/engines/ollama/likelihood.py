@@ -60,7 +60,7 @@ async def look_at(ask: Ask, model: str, passage: Passage, positions: Sequence[in
 
 async def _seen(ask: Ask, model: str, passage: Passage, position: int) -> Seen | None:
     start = passage.starts[position]
-    if start is None:
+    if not start:  # unknown, or nothing before it that could be sent
         return None
     found, _ = await candidates(ask, model, passage.text[:start])
     piece = passage.pieces[position].encode()

@@ -129,7 +129,7 @@ class Puller:
                 problem, came = await self._attempt(tally, report)
                 if not problem:
                     return
-                fruitless = 0 if came else fruitless + 1
+                fruitless = 0 if came and not wasted(problem) else fruitless + 1
                 if hopeless := self._hopeless(model, problem):
                     raise PullFailed(f"{model} cannot be pulled: {hopeless}")
                 if fruitless >= ATTEMPTS:
@@ -220,6 +220,11 @@ def given_up(problem: str) -> str:
     if any(sign in problem.lower() for sign in NO_NETWORK):
         return f"{problem}; Ollama has no way to its registry. Check the network (DNS, proxy), then start again."
     return f"{problem}; tried {ATTEMPTS} times. Try again later: what has come so far is kept."
+
+
+def wasted(problem: str) -> bool:
+    """Whether what came is thrown away: a registry that sends wrong bytes would keep us busy for ever."""
+    return "digest mismatch" in problem.lower()
 
 
 def unfinished(part: ollama.ProgressResponse) -> bool:
