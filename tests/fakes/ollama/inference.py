@@ -92,6 +92,9 @@ class Inference:
             raw = bool(ask.body.get("raw"))
             if not raw:
                 prompt = await self._render(runner, ask, self._generate_messages(ask))
+            if ask.body.get("_debug_render_only"):
+                yield rendered_only(ask, {"response": ""}, prompt)
+                return
             thinking = None if raw else thinking_parser(ask, prompt)
             written = prompt
             async with aclosing(complete(runner, prompt, ask.wish(options))) as pieces:
@@ -112,7 +115,7 @@ class Inference:
             loaded = time.monotonic_ns()
             prompt = await self._render(runner, ask, self._chat_messages(ask))
             if ask.body.get("_debug_render_only"):
-                yield rendered_only(ask, prompt)
+                yield rendered_only(ask, {"message": {"role": "", "content": ""}}, prompt)
                 return
             thinking = thinking_parser(ask, prompt)
             tools = ToolParser([tool["function"]["name"] for tool in ask.tools]) if ask.tools else None
@@ -208,11 +211,10 @@ def thinking_parser(ask: Ask, prompt: str) -> ThinkingParser | None:
     return ThinkingParser(inside=prompt.rstrip().endswith(OPEN))
 
 
-def rendered_only(ask: Ask, prompt: str) -> Chunk:
+def rendered_only(ask: Ask, empty: Chunk, prompt: str) -> Chunk:
     """What the model would have read; it is not asked."""
     told = {"rendered_template": prompt, "image_count": 0}
-    empty = {"role": "", "content": ""}
-    return {"model": ask.given, "created_at": stamp(), "message": empty, "done": False, "_debug_info": told}
+    return {"model": ask.given, "created_at": stamp(), **empty, "done": False, "_debug_info": told}
 
 
 def begin(ask: Ask, content: Chunk, piece: Piece) -> Chunk:
