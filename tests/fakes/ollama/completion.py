@@ -90,7 +90,7 @@ def piece(chunk: dict[str, Any], wish: Wish) -> Piece:
     if "error" in chunk:
         raise Refused(500, str(chunk["error"].get("message", chunk["error"])))
     found = Piece(chunk["content"])
-    if wish.logprobs:
+    if wish.logprobs and found.text and not chunk["stop"]:  # so nothing is told of the token that ends a reply
         found.logprobs = [logprob(item, wish.top) for item in chunk.get("completion_probabilities", [])]
     if chunk["stop"]:
         found.done = "length" if chunk["stop_type"] == "limit" else "stop"
@@ -105,8 +105,10 @@ def piece(chunk: dict[str, Any], wish: Wish) -> Piece:
 
 
 def logprob(item: dict[str, Any], top: int) -> dict[str, Any]:
-    """Text, bytes and value; Ollama hands out no token ids."""
-    shown = {"token": item["token"], "logprob": item["logprob"], "bytes": item["bytes"]}
+    """Text, its bytes and value. No token ids; what of a character is cut off, or special, has no text and no bytes."""
+    shown = {"token": item["token"], "logprob": item["logprob"]}
+    if item["token"]:
+        shown["bytes"] = list(item["token"].encode())
     if top:
         shown["top_logprobs"] = [logprob(other, 0) for other in item["top_logprobs"][:top]]
     return shown
