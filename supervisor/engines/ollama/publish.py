@@ -135,7 +135,7 @@ class Publisher:
     async def _make(self, tag: str, wanted: Made, route: RouteName, gguf: Path) -> None:
         self._record.note(tag, wanted)
         order = Order(tag, self._setup.base, gguf, wanted.parameters, self._label)
-        reach = Reach(self._client, self.store, self._merging, self._setup.scratch)
+        reach = Reach(self._client, self.store, self._may_write, self._merging, self._setup.scratch)
         blobs = await ROUTES[route](reach, order)
         digest = (await self._server_tags()).get(tag.lower())
         self._record.note(tag, wanted.model_copy(update={"route": route, "digest": digest, "blobs": blobs}))
@@ -189,7 +189,7 @@ class Publisher:
         try:
             await self._own(alias)
             self._record.note(alias, made.model_copy(update={"route": None}))
-            if self.store is not None and writable(self.store):
+            if self._may_write and self.store is not None:
                 await anyio.to_thread.run_sync(point_alias, self.store, tag, alias, self._label)
             else:
                 with refusals():
@@ -213,7 +213,7 @@ class Publisher:
         if tag.lower() in await self._server_tags():
             with refusals():
                 await self._client.delete(tag)
-        if self.store is not None and writable(self.store):
+        if self._may_write and self.store is not None:
             await anyio.to_thread.run_sync(drop_unused, self.store, set(made.blobs))
         self._record.forget([tag])
 
@@ -221,7 +221,7 @@ class Publisher:
         """Once: what an earlier life left unfinished goes."""
         if self._tidy:
             return
-        if self.store is not None and writable(self.store):
+        if self._may_write and self.store is not None:
             await anyio.to_thread.run_sync(drop_drafts, self.store, self._label)
         for tag, made in self._record.tags.items():
             if made.route is None:
@@ -233,6 +233,10 @@ class Publisher:
         with refusals():
             listed = (await self._client.list()).models
         return {str(one.model).lower(): f"sha256:{str(one.digest).removeprefix('sha256:')}" for one in listed}
+
+    @property
+    def _may_write(self) -> bool:
+        return self.store is not None and writable(self.store)
 
     def _tag(self, what: str) -> str:
         return f"{self._repository}:{what}"

@@ -22,7 +22,7 @@ from supervisor.engines.ollama.merging import Merging
 from supervisor.engines.ollama.names import parse_name
 from supervisor.engines.ollama.record import RouteName
 from supervisor.engines.ollama.store import Store, StoredModel
-from supervisor.engines.ollama.store_write import add_bytes, add_copy, add_draft, draft, put_manifest, writable
+from supervisor.engines.ollama.store_write import add_bytes, add_copy, add_draft, draft, put_manifest
 from supervisor.errors import EngineError, RouteRefused
 
 CONFIG = "application/vnd.docker.container.image.v1+json"
@@ -44,10 +44,11 @@ class Order:
 
 @dataclass(frozen=True)
 class Reach:
-    """What the routes work with. ``store`` is None when the server's folder is not on this machine, or not readable."""
+    """What the routes work with."""
 
     client: AsyncClient
-    store: Store | None
+    store: Store | None  # None: the server's folder is not on this machine, or not readable
+    write: bool  # whether we may write there
     merging: Merging
     scratch: Path
 
@@ -83,14 +84,13 @@ async def by_merge(reach: Reach, order: Order) -> tuple[str, ...]:
         raise RouteRefused("the base model's file cannot be read here; set OLLAMA_MODELS to the server's models folder")
     store = reach.store
     base = await anyio.to_thread.run_sync(store.read, order.base)
-    direct = writable(store)
-    out = draft(store, order.label) if direct else reach.scratch / "merged.gguf"
+    out = draft(store, order.label) if reach.write else reach.scratch / "merged.gguf"
     out.parent.mkdir(parents=True, exist_ok=True)
     try:
         size = await reach.merging.size(base.weights, order.gguf)
         check_room(out.parent, size)
         await reach.merging.merge(base.weights, order.gguf, out, size)
-        if direct:
+        if reach.write:
             digests = await anyio.to_thread.run_sync(write_with_weights, store, order, out)
             await seen(reach.client, order.tag)
             return digests
@@ -171,7 +171,7 @@ async def seen(client: AsyncClient, tag: str) -> None:
 def writable_store(reach: Reach) -> Store:
     if reach.store is None:
         raise RouteRefused("the server's models folder is not found on this machine; set OLLAMA_MODELS to it")
-    if not writable(reach.store):
+    if not reach.write:
         raise RouteRefused(f"{reach.store.root} is not writable for this user")
     return reach.store
 

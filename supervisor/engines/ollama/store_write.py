@@ -30,8 +30,10 @@ def draft(store: Store, label: str) -> Path:
 
 
 def drop_drafts(store: Store, label: str) -> None:
-    for path in store.root.glob(f"**/{DRAFT}{label}-*"):
-        path.unlink(missing_ok=True)
+    """Also what a program that we gave such a path was writing beside it."""
+    for folder in (store.root, store.blobs):
+        for path in folder.glob(f"*{DRAFT}{label}-*"):
+            path.unlink(missing_ok=True)
 
 
 def add_bytes(store: Store, media_type: str, content: bytes, label: str) -> Layer:
