@@ -72,9 +72,9 @@ async def read_request(stream: SocketStream) -> tuple[str, dict[str, Any]]:
     head, _, body = data.partition(b"\r\n\r\n")
     lines = head.decode().split("\r\n")
     headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines[1:])}
-    while len(body) < int(headers["content-length"]):
+    while len(body) < int(headers.get("content-length", 0)):
         body += await stream.receive()
-    return lines[0].split(" ")[1], json.loads(body)
+    return lines[0].split(" ")[1], json.loads(body or b"{}")
 
 
 @asynccontextmanager

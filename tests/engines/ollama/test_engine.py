@@ -8,6 +8,7 @@ import anyio
 import pytest
 
 from supervisor.engines.engine import Passage, Route
+from supervisor.engines.ollama.bodies import one_token
 from supervisor.engines.ollama.engine import OllamaEngine
 from supervisor.errors import EngineError, RequestError, StillPreparing, UnknownModel
 from supervisor.services.output import Output
@@ -178,18 +179,27 @@ async def test_resting_waits_for_replies_that_are_being_made(tmp_path: Path) -> 
     assert rest[-1]["done"] is True
 
 
-async def test_what_is_loaded_anew_has_read_the_remembered_prompt(tmp_path: Path) -> None:
-    long = {"messages": [{"role": "system", "content": "Be kind. " * 60}, *QUESTION]}
-
-    async with ready(tmp_path) as (engine, _):
-        cold = await say(engine, **long, options={"num_predict": 1})
-        engine.remember("/api/chat", long)
+@pytest.mark.parametrize(
+    ("route", "more", "context"),
+    [("/api/chat", {"options": {"num_ctx": 300}}, 300), ("/v1/chat/completions", {"stream_options": {}}, 512)],
+)
+async def test_what_wakes_reads_the_remembered_prompt(
+    tmp_path: Path, route: Route, more: dict[str, Any], context: int
+) -> None:
+    async with ready(tmp_path) as (engine, around):
+        engine.remember(route, {**HELLO, **more, "stream": True, "max_completion_tokens": 99})
         await engine.rest()
         await engine.wake()
-        warm = await say(engine, **long, options={"num_predict": 1})
 
-    assert cold["prompt_eval_count"] == warm["prompt_eval_count"]
-    assert warm["load_duration"] < cold["total_duration"]
+        assert await around.loaded() == {TAG: context}
+
+
+def test_a_request_is_repeated_with_the_shortest_of_replies() -> None:
+    native = one_token("/api/chat", {**HELLO, "options": {"num_ctx": 7, "num_predict": 9}})
+    openai = one_token("/v1/chat/completions", {**HELLO, "stream_options": {}, "max_completion_tokens": 9})
+
+    assert native == {**HELLO, "stream": False, "options": {"num_ctx": 7, "num_predict": 1}}
+    assert openai == {**HELLO, "stream": False, "max_tokens": 1}
 
 
 async def test_a_likely_reply_is_scored_from_its_text(tmp_path: Path) -> None:

@@ -64,19 +64,19 @@ async def world(folder: Path, quirks: Mapping[str, Any] | None = None, **env: st
 
 
 @asynccontextmanager
-async def stocked(folder: Path) -> AsyncIterator[World]:
+async def stocked(folder: Path, gguf: Path = TINY_CHAT, **quirks: Any) -> AsyncIterator[World]:
     """A server that has the base model, and no network."""
-    shelf, store = shelves(folder / "registry"), folder / "ollama" / "models"
+    shelf, store = shelves(folder / "registry", gguf), folder / "ollama" / "models"
     shutil.copytree(shelf / "blobs", store / "blobs")
     shutil.copytree(shelf / "manifests" / "library" / BASE, store / "manifests" / HOST / "library" / BASE)
-    async with ollama_server(folder / "ollama", env={"OLLAMA_NOPRUNE": "1"}) as server:
+    async with ollama_server(folder / "ollama", Quirks(**quirks), {"OLLAMA_NOPRUNE": "1"}) as server:
         yield World(folder, server)
 
 
-def shelves(folder: Path) -> Path:
+def shelves(folder: Path, gguf: Path = TINY_CHAT) -> Path:
     """A registry's folder with two models on one set of weights."""
-    publish(folder, f"library/{BASE}", "latest", TINY_CHAT, params={"temperature": 0.0, "top_k": 40})
-    publish(folder, "library/second", "7m", TINY_CHAT, system="Be brief.")
+    publish(folder, f"library/{BASE}", "latest", gguf, params={"temperature": 0.0, "top_k": 40})
+    publish(folder, "library/second", "7m", gguf, system="Be brief.")
     return folder
 
 
