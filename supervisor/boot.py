@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from importlib.metadata import version as package_version
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from supervisor.gateway.validate import validate
 from supervisor.host.detect import detect
 from supervisor.host.facts import HostFacts
 from supervisor.journal.journal import Journal, open_journal
-from supervisor.learning.lesson import Teaching
+from supervisor.learning.lesson import Base, Teaching
 from supervisor.learning.loop import Learning
 from supervisor.learning.queue import JobBuilder
 from supervisor.plan.choose import Choice
@@ -203,7 +204,8 @@ def serving_for(
 ) -> Serving:
     around = child_environment()
     if choice.engine == "ollama":
-        return OllamaServing(ollama_engine(settings, choice.model, data, outputs, around), settings, facts, adapters)
+        engine = ollama_engine(settings, choice.model, data, outputs, around)
+        return OllamaServing(engine, settings, facts, adapters, data.run / "base")
     model = with_digest(model_facts(choice.model))
     adapters.bind(str(model.digest))
     plan = decide(facts, settings, model)
@@ -348,7 +350,7 @@ def teaching(made: Made, plan: Plan, journal: Journal) -> Teaching:
         executor=LocalExecutor(made.data.lessons, around, made.outputs("lesson"), str(made.data.root)),
         builder=JobBuilder(journal, made.adapters, plan),
         plan=plan,
-        base_digest=plan.model.digest or "",
+        base=Base(digest=plan.model.digest or "", now=made.serving.base_now, held=partial(made.serving.held, plan)),
         code_version=made.running.version,
         timeout=made.settings.lesson_timeout_s,
     )

@@ -1,7 +1,8 @@
 """From the chosen model to an engine that serves it. A model on disk is known at once; Ollama may pull it first."""
 
-from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import anyio
@@ -10,6 +11,7 @@ from supervisor.adapters.store import AdapterStore
 from supervisor.engines.engine import Version
 from supervisor.engines.llama import LlamaEngine
 from supervisor.engines.ollama.engine import OllamaEngine
+from supervisor.engines.ollama.pin import pinned
 from supervisor.engines.ollama.setup import Tuning, address
 from supervisor.host.facts import HostFacts
 from supervisor.plan.decide import decide
@@ -17,8 +19,6 @@ from supervisor.plan.memory import given_back
 from supervisor.plan.models import BaseModelFacts
 from supervisor.plan.plan import Plan
 from supervisor.settings.settings import Settings
-
-Beside = Callable[[], Awaitable[None]]  # work that goes on while everything serves
 
 
 class Serving(Protocol):
@@ -40,6 +40,14 @@ class Serving(Protocol):
         """What may take its time after that."""
         ...
 
+    async def base_now(self) -> str:
+        """The digest of the base model as it is now. Raises EngineError."""
+        ...
+
+    def held(self, plan: Plan) -> AbstractContextManager[Path]:
+        """What lessons load, kept readable for the block."""
+        ...
+
 
 @dataclass(frozen=True)
 class LlamaServing:
@@ -57,6 +65,12 @@ class LlamaServing:
     async def beside(self) -> None:
         return
 
+    async def base_now(self) -> str:
+        return self.plan.model.digest or ""
+
+    def held(self, plan: Plan) -> AbstractContextManager[Path]:
+        return nullcontext(plan.model.trains_on)
+
 
 @dataclass(frozen=True)
 class OllamaServing:
@@ -64,6 +78,7 @@ class OllamaServing:
     settings: Settings
     facts: HostFacts
     adapters: AdapterStore
+    pins: Path  # a folder of ours, for links to the weights in use
 
     @property
     def doing(self) -> str:
@@ -92,6 +107,12 @@ class OllamaServing:
 
     async def beside(self) -> None:
         await self.engine.pull_others()
+
+    async def base_now(self) -> str:
+        return (await self.engine.model_facts()).digest or ""
+
+    def held(self, plan: Plan) -> AbstractContextManager[Path]:
+        return pinned(plan.model.trains_on, self.pins)
 
 
 def tuning(plan: Plan) -> Tuning:

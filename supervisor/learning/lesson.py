@@ -5,8 +5,8 @@ crash is not trained again: the lesson goes on at serving it.
 """
 
 import shutil
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,6 +35,15 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
+class Base:
+    """What lessons build on: its digest at the start, and now; ``held`` keeps the weights readable for a block."""
+
+    digest: str
+    now: Callable[[], Awaitable[str]]
+    held: Callable[[], AbstractContextManager[Path]]
+
+
+@dataclass(frozen=True)
 class Teaching:
     """Everything that a lesson touches."""
 
@@ -44,7 +53,7 @@ class Teaching:
     executor: Executor
     builder: JobBuilder
     plan: Plan
-    base_digest: str
+    base: Base
     code_version: str
     timeout: float  # seconds for the training
     limits: Limits = field(default_factory=Limits)
@@ -77,6 +86,7 @@ async def teach(teaching: Teaching, lesson: Lesson) -> Lesson:
                 raise DistillFailed(
                     lesson.id, f"interrupted {MAX_ATTEMPTS} times already; send the feedback again to retry"
                 )
+            teaching.adapters.check_base(await teaching.base.now())
             version = committed(teaching, lesson) or await train(teaching, lesson, clock)
             if isinstance(version, str):
                 return await teaching.journal.update_lesson(
@@ -115,9 +125,10 @@ async def train(teaching: Teaching, lesson: Lesson, clock: Clock) -> AdapterVers
     name = teaching.adapters.next_version(lesson.adapter)
     staged = teaching.adapters.stage(lesson.adapter, name)
     try:
-        job = await teaching.builder.build(lesson, staged)
-        async with rested(teaching, lesson, clock):
-            result = await trained(teaching, lesson, job, clock)
+        with teaching.base.held() as weights:
+            job = await teaching.builder.build(lesson, staged, weights)
+            async with rested(teaching, lesson, clock):
+                result = await trained(teaching, lesson, job, clock)
         verdict = judge(result, teaching.limits)
         if not verdict.passed:
             await teaching.journal.update_lesson(lesson.id, metrics=result.metrics)
@@ -217,7 +228,7 @@ def describe(teaching: Teaching, lesson: Lesson, name: str, job: DistillJob, res
         parent=parent.manifest.version if parent else None,
         created=datetime.now(UTC),
         base_model=teaching.plan.model.name,
-        base_digest=teaching.base_digest,
+        base_digest=teaching.base.digest,
         lesson_id=lesson.id,
         feedback=tuple(sample.id for sample in job.samples),
         step=result.step,

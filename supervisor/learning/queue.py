@@ -27,8 +27,10 @@ class JobBuilder:
     adapters: AdapterStore
     plan: Plan
 
-    async def build(self, lesson: Lesson, out: Path) -> DistillJob:
-        """Raises DistillError when the feedback cannot be made into a lesson, naming what is wrong with it."""
+    async def build(self, lesson: Lesson, out: Path, weights: Path) -> DistillJob:
+        """``weights``: what the trainer loads. Raises DistillError when no lesson can be made of this, saying why."""
+        if self.plan.model.lessons:
+            raise DistillError(f"{self.plan.model.name} cannot be taught: {self.plan.model.lessons}")
         feedback = await self.journal.feedback_of(lesson.id)
         if not feedback:
             raise DistillError(f"lesson {lesson.id} has no feedback")
@@ -36,8 +38,8 @@ class JobBuilder:
         recipe = self.plan.recipe
         return DistillJob(
             id=lesson.id,
-            base=self.plan.model.trains_on.resolve(),
-            base_gguf=self.plan.model.gguf.resolve(),
+            base=weights.absolute(),
+            base_gguf=weights.absolute() if weights.is_file() else self.plan.model.gguf.resolve(),
             parent=parent.folder if parent else None,
             out=out,
             samples=tuple([await self._sample(one, parent) for one in feedback]),

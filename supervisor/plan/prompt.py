@@ -8,7 +8,7 @@ from supervisor.settings.settings import Settings
 
 SMALL = 3 * 2**30  # bytes of weights below which a model is confused by long instructions
 FULL_PROMPT = 4500  # tokens of system prompt and tools as we configure OpenClaw; by itself it sends some 16,500
-LEAN_PROMPT = 500
+LEAN_PROMPT = 50  # one sentence and no tools; 20 were counted with tiny-chat's tokenizer
 REPLY = 256  # tokens without which there is no turn at all
 TALK = 2048  # tokens of history and reply below which a chat soon forgets
 

@@ -82,5 +82,5 @@ def test_settings_are_listed_with_their_other_names() -> None:
     ended = CliRunner().invoke(app, ["settings", "--json"])
 
     model = next(row for row in json.loads(ended.stdout) if row["name"] == "CLAWLAMA_MODEL")
-    assert (ended.exit_code, model["default"]) == (0, "tiny-chat")
+    assert (ended.exit_code, model["default"]) == (0, "")
     assert model["also"] == ["CLAAS_BASE_MODEL_ID", "MODEL"]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from supervisor.api.warmup import WarmUp
 from supervisor.boot import Booted
 from supervisor.cli.up import banner, link
 from supervisor.host.detect import detect
@@ -28,7 +29,14 @@ def booted(settings: Settings, *, new_tokens: bool) -> Booted:
         openclaw_url="http://127.0.0.1:18789",
         openclaw_token=TOKEN,
     )
-    return Booted(facts, decide(facts, settings, model_facts("tiny-chat")), running, new_tokens, 12.3)
+    return Booted(
+        facts,
+        decide(facts, settings, model_facts("tiny-chat")),
+        running,
+        new_tokens,
+        12.3,
+        WarmUp(prompt_tokens=312, seconds=0.5),
+    )
 
 
 def shown(settings: Settings, booted: Booted) -> list[str]:

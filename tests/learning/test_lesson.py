@@ -2,9 +2,10 @@
 
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,11 @@ from supervisor.host.detect import detect
 from supervisor.journal.journal import Journal, open_journal
 from supervisor.journal.records import Lesson, NewFeedback
 from supervisor.learning.gate import Limits
-from supervisor.learning.lesson import MAX_ATTEMPTS, Teaching, teach
+from supervisor.learning.lesson import MAX_ATTEMPTS, Base, Teaching, teach
 from supervisor.learning.loop import Learning
 from supervisor.learning.queue import JobBuilder
 from supervisor.plan.decide import TINY_RECIPE, decide
-from supervisor.plan.models import model_facts
+from supervisor.plan.models import BaseModelFacts, model_facts
 from supervisor.services.output import Output
 from supervisor.services.tree import Tree
 from supervisor.settings.settings import Settings
@@ -35,6 +36,7 @@ from tests.distill.lessons import chat_model
 from tests.journal.samples import completion, feedback, taught
 
 ADAPTER = "openclaw/assistant"
+SERVED, PULLED = f"sha256:{'a' * 64}", f"sha256:{'b' * 64}"  # digests of two base models
 
 pytestmark = pytest.mark.anyio
 
@@ -68,11 +70,20 @@ async def classroom(base: Path, data: Path) -> AsyncIterator[Teaching]:
                 executor=Here(),
                 builder=JobBuilder(journal, adapters, plan),
                 plan=plan,
-                base_digest=file_record(model.gguf).sha256,
+                base=unchanging(model),
                 code_version="test",
                 timeout=60.0,
             )
             tg.cancel_scope.cancel()
+
+
+def unchanging(model: BaseModelFacts) -> Base:
+    """A base model that nobody pulls anew."""
+    return Base(SERVED, partial(replaced_by, SERVED), lambda: nullcontext(model.trains_on))
+
+
+async def replaced_by(digest: str) -> str:
+    return digest
 
 
 async def waiting(journal: Journal, text: str = "no emojis", **orchestration: Any) -> Lesson:
@@ -378,3 +389,13 @@ async def test_a_prompt_with_tools_and_a_prompt_that_was_cut_can_be_proved_live(
         assert lesson is not None
 
         assert (await teach(room, lesson)).state == "done"
+
+
+async def test_a_base_that_was_pulled_anew_meanwhile_is_not_taught_until_a_restart(base: Path, tmp_path: Path) -> None:
+    async with classroom(base, tmp_path) as room:
+        room.adapters.bind(SERVED)
+        other = replace(room, base=replace(room.base, now=partial(replaced_by, PULLED)))
+        lesson = await teach(other, await queued(room.journal))
+
+    assert lesson.state == "failed"
+    assert "restart clawlama" in str(lesson.error)

@@ -1,5 +1,5 @@
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ class Room:
     async def job(self, *items: Any, **training: Any) -> DistillJob:
         """The job of a lesson on this feedback."""
         lesson = await taught(self.journal, *items, **training)
-        return await JobBuilder(self.journal, self.adapters, plan()).build(lesson, self.out)
+        return await JobBuilder(self.journal, self.adapters, plan()).build(lesson, self.out, model().trains_on)
 
 
 def plan() -> Plan:
@@ -194,7 +194,26 @@ async def test_a_lesson_without_feedback_or_of_an_unknown_reply_is_refused(room:
 
     with pytest.raises(DistillError, match="les-nothing has no feedback"):
         await JobBuilder(room.journal, room.adapters, plan()).build(
-            lesson.model_copy(update={"id": "les-nothing"}), room.out
+            lesson.model_copy(update={"id": "les-nothing"}), room.out, model().trains_on
         )
     with pytest.raises(NoSuchEntry):
         await room.job(feedback(completion_id="cmpl-nothing"))
+
+
+async def test_a_model_that_cannot_be_taught_says_why(room: Room) -> None:
+    lesson = await taught(room.journal, feedback())
+    experts = replace(plan(), model=replace(model(), lessons="a mixture of experts"))
+
+    with pytest.raises(DistillError, match="m cannot be taught: a mixture of experts"):
+        await JobBuilder(room.journal, room.adapters, experts).build(lesson, room.out, Path("/weights"))
+
+
+async def test_a_lesson_on_one_file_trains_on_what_serves(room: Room, tmp_path: Path) -> None:
+    weights = tmp_path / "sha256-0123.gguf"
+    weights.touch()
+
+    job = await JobBuilder(room.journal, room.adapters, plan()).build(
+        await taught(room.journal, feedback()), room.out, weights
+    )
+
+    assert (job.base, job.base_gguf) == (weights, weights)

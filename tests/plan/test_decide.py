@@ -24,7 +24,7 @@ def test_every_decision_has_its_reason() -> None:
         "KV cache: f16, 16 MiB when full",
         "threads: 4: physical cores within this container's limit",
         "parallel: 2 requests at the same time: as set",
-        f"prompt: lean, about 500 tokens: {SMALL}; only 1548 are left for history and reply",
+        f"prompt: lean, about 50 tokens: {SMALL}; only 1998 are left for history and reply",
         "lessons: need 0.5 GiB on the CPU; the engine serves on meanwhile",
         "recipe: for very small models, measured",
     )

@@ -2,7 +2,7 @@ import pytest
 
 from supervisor.errors import MachineError
 from supervisor.plan.models import BaseModelFacts
-from supervisor.plan.prompt import plan_prompt
+from supervisor.plan.prompt import FULL_PROMPT, LEAN_PROMPT, plan_prompt
 from tests.plan.machines import big, model, settings
 
 
@@ -23,14 +23,14 @@ def test_the_prompt_is_lean_for_small_models_and_slow_machines(
     prompt = plan_prompt(settings(lean=lean), one, 32768, slow=slow, measured=None)
 
     assert prompt.lean is expected
-    assert prompt.tokens == (500 if expected else 4500)
+    assert prompt.tokens == (LEAN_PROMPT if expected else FULL_PROMPT)
 
 
 def test_a_prompt_that_does_not_fit_is_trimmed() -> None:
     prompt = plan_prompt(settings(), big(), 6000, slow=False, measured=None)
 
     assert prompt.lean
-    assert prompt.explained == ("lean, about 500 tokens: the full one, about 4500, does not fit the context")
+    assert prompt.explained == (f"lean, about {LEAN_PROMPT} tokens: the full one, about 4500, does not fit the context")
 
 
 def test_what_was_measured_counts_instead() -> None:
@@ -38,7 +38,7 @@ def test_what_was_measured_counts_instead() -> None:
     trimmed = plan_prompt(settings(), big(), 16384, slow=False, measured=17000)
 
     assert (fits.lean, fits.explained) == (False, "full, measured 17000 tokens: it fits and is read in seconds")
-    assert (trimmed.lean, trimmed.tokens) == (True, 500)
+    assert (trimmed.lean, trimmed.tokens) == (True, LEAN_PROMPT)
 
 
 def test_little_room_for_a_talk_is_said() -> None:
