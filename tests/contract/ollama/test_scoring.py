@@ -14,7 +14,7 @@ ASKED = "<|im_start|>user\nWhat is your name?<|im_end|>\n<|im_start|>assistant\n
 
 async def after(subject: Subject, text: str, **body: Any) -> dict[str, Any]:
     """One more token after a raw text, and its alternatives."""
-    asked = {"model": subject.base, "prompt": text, "raw": True, "stream": False, "truncate": False, "shift": False}
+    asked = {"model": subject.base, "prompt": text, "raw": True, "stream": False, "truncate": False}
     wanted = {"logprobs": True, "top_logprobs": 20, "options": {**GREEDY, "num_predict": 1}}
     answer = await subject.post("/api/generate", {**asked, **wanted, **body})
     assert answer.status_code == 200, answer.text
@@ -77,6 +77,16 @@ async def test_a_grammar_does_not_change_the_likelihoods_that_are_told(subject: 
     assert {one["token"]: one["logprob"] for one in bound} == pytest.approx(
         {one["token"]: one["logprob"] for one in free}, abs=0.02
     )
+
+
+async def test_ruling_out_context_shift_loads_the_model_anew_or_does_not(subject: Subject, observed: Observed) -> None:
+    await after(subject, ASKED)
+    warm = (await after(subject, ASKED))["load_duration"]
+
+    ruled_out = (await after(subject, ASKED, shift=False))["load_duration"]
+
+    observed("loads anew" if ruled_out > 10 * warm else "does not")
+    assert warm > 0
 
 
 async def test_a_text_that_does_not_fit_is_refused_when_nothing_may_be_cut(subject: Subject) -> None:

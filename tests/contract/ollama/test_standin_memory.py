@@ -98,6 +98,17 @@ async def test_a_running_reply_is_finished_before_the_model_is_loaded_anew(subje
     assert order == ["reply", "reload"]
 
 
+async def test_ruling_out_context_shift_starts_another_runner(subject: Subject, server: OllamaServer) -> None:
+    assert server.process is not None
+    seen = []
+    for shift in (True, True, False, True):
+        await subject.said(subject.base, shift=shift)
+        seen.append([child.pid for child in psutil.Process(server.process.pid).children()])
+
+    assert seen[0] == seen[1]
+    assert len({tuple(pids) for pids in seen[1:]}) == 3
+
+
 async def test_terminating_the_server_ends_its_replies_and_runners_at_once(
     subject: Subject, server: OllamaServer
 ) -> None:

@@ -9,10 +9,13 @@ import httpx
 
 from tests.fakes.ollama.failures import Refused
 from tests.fakes.ollama.options import sampling
-from tests.fakes.ollama.runner import complaint
 from tests.fakes.ollama.scheduler import Runner
 
 MILLISECOND = 1_000_000  # ns
+TOO_LONG = (
+    "the prompt is longer than the context length currently available to the model; shorten the prompt, adjust the "
+    "context length in settings, or use a model with a longer context length"
+)
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ async def complete(runner: Runner, prompt: str, wish: Wish) -> AsyncGenerator[Pi
         async with runner.child.client.stream("POST", "/completion", json=body) as response:
             if not response.is_success:
                 await response.aread()
-                raise Refused(400 if response.status_code < 500 else 500, complaint(response))
+                raise Refused(response.status_code, response.text.strip())  # llama.cpp's own JSON as the message
             async for line in response.aiter_lines():
                 if line.startswith("data: "):
                     yield piece(json.loads(line.removeprefix("data: ")), wish)
@@ -65,14 +68,16 @@ async def complete(runner: Runner, prompt: str, wish: Wish) -> AsyncGenerator[Pi
 
 
 async def fitted(runner: Runner, prompt: str, wish: Wish) -> str | list[int]:
-    """Too long a prompt loses its middle: the first ``num_keep`` tokens stay, and the end."""
+    """Too long a prompt loses its middle: the first ``num_keep`` tokens stay, and of the rest the last half context."""
+    context = runner.options.context
     tokens = await tokens_of(runner, prompt)
-    room = runner.options.context - 1
-    if len(tokens) <= room:
+    if len(tokens) <= context - 1 or not wish.truncate:
         return prompt
-    if not wish.truncate:
-        raise Refused(400, "the input length exceeds the context length")
-    keep = min(wish.options.get("num_keep", 0), room // 2)
+    if not runner.options.shift:
+        raise Refused(400, TOO_LONG)
+    wanted = wish.options["num_keep"]
+    keep = min(len(tokens) if wanted < 0 else wanted, context - 1)
+    room = context - max((context - keep) // 2, 1)
     return tokens[:keep] + tokens[len(tokens) - room + keep :]
 
 

@@ -68,6 +68,7 @@ class Inference:
             options,
             server_context=self._environment.context,
             trained_context=header_of(ask.model).trained_context,
+            shift=ask.body.get("shift") is not False,
         )
         runner = await self._scheduler.acquire(ask.model, wanted, ask.keep_alive)
         try:

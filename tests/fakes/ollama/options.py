@@ -46,6 +46,7 @@ class RunnerOptions:
     main_gpu: int
     threads: int
     mmap: bool | None
+    shift: bool  # whether a full context makes room for more of the reply
 
 
 def check(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -80,7 +81,9 @@ def stops(value: Any) -> list[str]:
     return value
 
 
-def runner_options(options: Mapping[str, Any], *, server_context: int, trained_context: int) -> RunnerOptions:
+def runner_options(
+    options: Mapping[str, Any], *, server_context: int, trained_context: int, shift: bool
+) -> RunnerOptions:
     context = max(4, options.get("num_ctx") or server_context or 4096)
     return RunnerOptions(
         context=min(context, trained_context) if trained_context else context,
@@ -89,6 +92,7 @@ def runner_options(options: Mapping[str, Any], *, server_context: int, trained_c
         main_gpu=options.get("main_gpu", 0),
         threads=options["num_thread"] or max(1, (os.cpu_count() or 2) // 2),
         mmap=options.get("use_mmap"),
+        shift=shift,
     )
 
 

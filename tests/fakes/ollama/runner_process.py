@@ -26,6 +26,7 @@ class RunnerConfig:
     parallel: int
     threads: int
     batch: int
+    shift: bool
     parent: int | None  # the process whose end is also this one's
 
 
@@ -67,7 +68,7 @@ def serve(config: RunnerConfig) -> Any:
     params.no_extra_bufts = True
     params.fit_params = False
     params.use_jinja = True
-    params.ctx_shift = True
+    params.ctx_shift = config.shift
     params.embedding = True
     params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_LAST
     params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(path, 1.0) for path in config.adapters]

@@ -125,6 +125,7 @@ class Scheduler:
             parallel=self._environment.parallel,
             threads=options.threads,
             batch=options.batch,
+            shift=options.shift,
             parent=None if self._board.now.orphans else os.getpid(),
         )
         return await start(config)
