@@ -1,5 +1,6 @@
 """From the chosen model to an engine that serves it. A model on disk is known at once; Ollama may pull it first."""
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,11 @@ class Serving(Protocol):
         """What ``prepare`` is at, for people: "pulling qwen3:8b 43 %, 12 MB/s, 3 min left"."""
         ...
 
+    @property
+    def downloads(self) -> Mapping[str, str]:
+        """Further models on their way: how far, or what is wrong."""
+        ...
+
     async def prepare(self) -> Plan:
         """Return once the current version serves, with the adapters bound to its base. Raises ClawlamaError."""
         ...
@@ -58,6 +64,10 @@ class LlamaServing:
     def doing(self) -> str:
         return "" if self.engine.service.status().state == "ready" else f"loading {self.plan.model.name}"
 
+    @property
+    def downloads(self) -> Mapping[str, str]:
+        return {}
+
     async def prepare(self) -> Plan:
         await self.engine.service.wait_ready()
         return self.plan
@@ -83,6 +93,10 @@ class OllamaServing:
     @property
     def doing(self) -> str:
         return self.engine.doing
+
+    @property
+    def downloads(self) -> Mapping[str, str]:
+        return self.engine.downloads
 
     async def prepare(self) -> Plan:
         await self.engine.reach()

@@ -32,7 +32,7 @@ class Start:
     def status(self, serving: Serving, services: Sequence[Service]) -> StackStatus:
         found = tuple(service.status() for service in services)
         phase, reason = self._moment(serving.doing, found)
-        return StackStatus(phase=phase, reason=reason, services=found)
+        return StackStatus(phase=phase, reason=reason, services=found, downloads=serving.downloads)
 
     def _moment(self, doing: str, services: Sequence[ServiceStatus]) -> tuple[Phase, str]:
         troubled = [service for service in services if service.state in TROUBLE]

@@ -1,6 +1,6 @@
 """What the API is made of: the objects it calls, and how the whole stack fares."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -21,6 +21,7 @@ class StackStatus:
     phase: Phase
     reason: str = ""
     services: tuple[ServiceStatus, ...] = ()
+    downloads: Mapping[str, str] = field(default_factory=dict)  # further models on their way: how far, or what is wrong
 
 
 @dataclass(frozen=True)

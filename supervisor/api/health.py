@@ -35,6 +35,7 @@ def health_routes(context: ApiContext) -> APIRouter:
             "adapter": served.adapter,
             "version": served.version,
             "lessons": lessons,
+            "downloads": dict(stack.downloads),
             "services": [service.model_dump(mode="json") for service in stack.services],
         }
 

@@ -1,5 +1,6 @@
 """clawlama adapters: what has been learned, version by version, and going back."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -25,14 +26,16 @@ def adapters(
 ) -> None:
     """List what was learned, version by version, and which one serves; --use goes back to another.
 
-    Listing works without a running clawlama too. The next lesson continues from the version that serves.
+    Listing works without a running clawlama too. The next lesson continues from the version that serves. What was
+    learned on one model waits for it while another serves.
     """
     if use is not None:
         with connected(load_settings(data=data)) as client:
             version = None if use == BASE else use
             client.post("/v1/lora/current", {"lora_id": client.running.adapter, "version": version})
-    store = AdapterStore(DataDir(load_settings(data=data).data).adapters)
-    found = {name: [(one, is_current(store, one)) for one in store.versions(name)] for name in store.names()}
+    root = DataDir(load_settings(data=data).data).adapters
+    store = AdapterStore(root)
+    found = {name: [(one, is_current(root, one)) for one in store.versions(name)] for name in store.names()}
     if json:
         rows = [pair for versions in found.values() for pair in versions]
         as_json([{**version.manifest.model_dump(mode="json"), "current": current} for version, current in rows])
@@ -43,20 +46,24 @@ def adapters(
         console.print(table_of(versions), highlight=False)
 
 
-def is_current(store: AdapterStore, version: AdapterVersion) -> bool:
+def is_current(root: Path, version: AdapterVersion) -> bool:
+    """Whether it is what serves with the model that it was learned on."""
+    store = AdapterStore(root)
+    store.bind(version.manifest.base_digest)
     current = store.current(version.manifest.adapter)
     return current is not None and current.manifest.version == version.manifest.version
 
 
 def table_of(found: list[tuple[AdapterVersion, bool]]) -> Table:
-    table = Table("version", "", "made", "from", "feedback", "size", box=None, header_style="dim")
+    table = Table("version", "", "model", "made", "after", "feedback", "size", box=None, header_style="dim")
     for version, current in found:
         manifest = version.manifest
         table.add_row(
             manifest.version,
             "[green]serves[/green]" if current else "",
+            manifest.base_model,
             f"{manifest.created.astimezone():%Y-%m-%d %H:%M}",
-            manifest.parent or manifest.base_model,
+            manifest.parent or "",
             str(len(manifest.feedback)),
             f"{sum(file.size for file in manifest.files.values()) / MIB:.1f} MiB",
         )

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from supervisor.cli.client import connected
@@ -26,6 +27,8 @@ def status(data: Data = None, json: AsJson = False) -> None:
         highlight=False,
     )
     console.print(services_table(health["services"]))
+    for model, state in health["downloads"].items():
+        console.print(f" [dim]{escape(model)}:[/dim] {escape(state)}", highlight=False, soft_wrap=True)
 
 
 def services_table(services: list[dict[str, Any]]) -> Table:

@@ -83,11 +83,12 @@ class OllamaEngine:
 
     async def __aenter__(self) -> Self:
         try:
-            await version_of(self._wire.client, self._setup.at)
-        except EngineError:
-            if self._setup.at.local and self._setup.executable is not None:
-                self._library.own_server = True
-                self.service = own_service(self._setup, lambda: self._tuning, self._outputs("engine"))
+            found = await version_of(self._wire.client, self._setup.at)
+        except EngineError as exc:
+            found = str(exc)  # something else has that port; ``reach`` will say so
+        if found is None and self._setup.at.local and self._setup.executable is not None:
+            self._library.own_server = True
+            self.service = own_service(self._setup, lambda: self._tuning, self._outputs("engine"))
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
@@ -110,16 +111,16 @@ class OllamaEngine:
         """Wait for the server; its version. Raises EngineError with what to do."""
         if self.service is not None:
             await self.service.wait_ready()
-        problem = EngineError("no time was left to ask it")
+        problem = f"no Ollama answers at {self._setup.at.url}"
         with anyio.move_on_after(within):
             while True:
                 try:
-                    self.server_version = await version_of(self._wire.client, self._setup.at)
+                    if version := await version_of(self._wire.client, self._setup.at):
+                        self.server_version = version
+                        return version
                 except EngineError as exc:
-                    problem = exc
-                    await anyio.sleep(REACH_EVERY)
-                else:
-                    return self.server_version
+                    problem = str(exc)
+                await anyio.sleep(REACH_EVERY)
         raise EngineError(
             f"{problem}, waited {within:.0f} s; start Ollama there, set OLLAMA_HOST to where it is, "
             "or install it here (https://ollama.com/download) so that we can start it"
@@ -168,7 +169,7 @@ class OllamaEngine:
     async def forward(self, route: Route, body: Mapping[str, Any]) -> AsyncIterator[Reply]:
         model = str(body.get("model") or self._setup.adapter)
         self._check(model)
-        async with self._door.passing():
+        async with self._inside():
             tag, version = self._tag_of(model)
             async with self._wire.sent("POST", route, self._body(route, body, tag)) as response:
                 yield Reply(model, version, response)
@@ -185,7 +186,7 @@ class OllamaEngine:
             return
         model = asked_model(body or {}) or self._setup.adapter
         self._check(model)
-        async with self._door.passing():
+        async with self._inside():
             content = native_body(body or {}, self._tag_of(model)[0], self._setup.keep_alive)
             async with self._wire.sent(method, path, content) as response:
                 yield response
@@ -195,12 +196,12 @@ class OllamaEngine:
         messages = [one for one in prompt if not isinstance(one, int)]
         if not messages or not isinstance(reply, str):
             raise EngineError("Ollama takes no token ids; give the prompt as messages and the reply as text")
-        async with self._door.passing():
+        async with self._inside():
             return await score_reply(self._wire.ask, self._tag_of(model)[0], messages, reply)
 
     async def look(self, passage: Passage, positions: Sequence[int], *, model: str) -> tuple[Seen | None, ...]:
         self._check(model)
-        async with self._door.passing():
+        async with self._inside():
             return await look_at(self._wire.ask, self._tag_of(model)[0], passage, positions)
 
     # Changing what serves
@@ -242,7 +243,8 @@ class OllamaEngine:
         async with self._switching:
             try:
                 if self._tag:
-                    await self._warm(self._tag)
+                    await preload(self._client, self._tag, self._setup.keep_alive)
+                    await self._read_ahead(self._tag)
             except EngineError as exc:
                 log.warning("engine does not wake well", problem=str(exc))
             finally:
@@ -258,17 +260,29 @@ class OllamaEngine:
         """Load ``tag`` and read the remembered prompt, then have it serve. EngineError: the one before still does."""
         await self._door.close(drain=self._setup.drain)
         try:
-            await self._warm(tag)
+            await preload(self._client, tag, self._setup.keep_alive)
+            await self._read_ahead(tag)
             self._version, self._tag = version, tag
         finally:
             self._door.open()
 
-    async def _warm(self, tag: str) -> None:
+    async def _read_ahead(self, tag: str) -> None:
+        """Have the remembered prompt read, so that the next person does not wait for that. Not worth failing for."""
         if self._remembered is None:
-            await preload(self._client, tag, self._setup.keep_alive)
             return
         route, body = self._remembered
-        await self._wire.ask(route, self._body(route, one_token(route, body), tag))
+        try:
+            await self._wire.ask(route, self._body(route, one_token(route, body), tag))
+        except EngineError as exc:
+            log.warning("prompt not read ahead", model=tag, problem=str(exc))
+
+    @asynccontextmanager
+    async def _inside(self) -> AsyncIterator[None]:
+        """Past the door, with the server up; waits for both."""
+        async with self._door.passing():
+            if self.service is not None:
+                await self.service.wait_ready()
+            yield
 
     async def _prune(self) -> None:
         try:
@@ -310,7 +324,8 @@ class OllamaEngine:
         model = asked_model(body or {})
         if path == "/api/pull":
             check_pull(model, (self._setup.base, *self._setup.others))
-        elif body is not None and model is not None and self._tag and self._known(model):
+            return {"model": model, "stream": (body or {}).get("stream", True)}  # and no "insecure"
+        if body is not None and model is not None and self._tag and self._known(model):
             return {**{name: value for name, value in body.items() if name != "name"}, "model": self._tag_of(model)[0]}
         return body
 

@@ -22,7 +22,7 @@ from supervisor.engines.ollama.names import LONGEST_PART, parse_name
 from supervisor.engines.ollama.record import Made, Record, RouteName
 from supervisor.engines.ollama.routes import ROUTES, Order, Reach, finished, refusals
 from supervisor.engines.ollama.store import Store, read
-from supervisor.engines.ollama.store_write import drop_drafts, drop_unused, put_manifest, writable
+from supervisor.engines.ollama.store_write import Shelf, drop_unused, writable
 from supervisor.errors import EngineError, NotServed, RouteRefused, StoreError
 
 NAMESPACE = "clawlama"
@@ -60,6 +60,7 @@ class Publisher:
         self._label = sha256(setup.adapter.encode()).hexdigest()[:8]
         self._record = Record(setup.record)
         self._serving: str | None = None
+        self._base: str | None = None  # digest of the base model's manifest, the same as long as we run
         self._tidy = False
         self._lock = anyio.Lock()
 
@@ -133,12 +134,21 @@ class Publisher:
                 raise problem from exc
 
     async def _make(self, tag: str, wanted: Made, route: RouteName, gguf: Path) -> None:
-        self._record.note(tag, wanted)
-        order = Order(tag, self._setup.base, gguf, wanted.parameters, self._label)
-        reach = Reach(self._client, self.store, self._may_write, self._merging, self._setup.scratch)
-        blobs = await ROUTES[route](reach, order)
+        """Every blob is written down as ours before it is there; so are those of the tag that this one replaces."""
+        before = self._record.tags.get(tag)
+        blobs = {*(before.blobs if before else ()), f"sha256:{wanted.adapter}"}
+
+        def note(digest: str | None = None) -> None:
+            blobs.update([digest] if digest else [])
+            self._record.note(tag, wanted.model_copy(update={"blobs": tuple(sorted(blobs))}))
+
+        note()
+        reach = Reach(self._client, self.store, self._shelf(note), self._merging, self._setup.scratch)
+        await ROUTES[route](reach, Order(tag, self._setup.base, gguf, wanted.parameters))
+        await self._drop_unused(blobs)
         digest = (await self._server_tags()).get(tag.lower())
-        self._record.note(tag, wanted.model_copy(update={"route": route, "digest": digest, "blobs": blobs}))
+        made = wanted.model_copy(update={"route": route, "digest": digest, "blobs": tuple(sorted(blobs))})
+        self._record.note(tag, made)
 
     def _order(self, server: str) -> list[RouteName]:
         if self._setup.choice != "auto":
@@ -152,6 +162,12 @@ class Publisher:
         base = tags.get(str(parse_name(self._setup.base)).lower())
         if base is None:
             raise EngineError(f"Ollama has no model {self._setup.base!r} any more; pull it, or restart clawlama")
+        if self._base not in (None, base):
+            raise EngineError(
+                f"{self._setup.base} was pulled anew or replaced while clawlama runs; restart clawlama to use it, "
+                "what was learned on the one before waits for that to come back"
+            )
+        self._base = base
         adapter = None
         if gguf is not None:
             adapter = (await anyio.to_thread.run_sync(file_record, gguf)).sha256
@@ -176,7 +192,7 @@ class Publisher:
             await finished(
                 await self._client.create(model=tag, from_=self._setup.base, parameters=parameters, stream=True)
             )
-        digest = (await self._server_tags()).get(tag)
+        digest = (await self._server_tags()).get(tag.lower())
         self._record.note(tag, wanted.model_copy(update={"route": "create", "digest": digest}))
         return tag
 
@@ -189,8 +205,8 @@ class Publisher:
         try:
             await self._own(alias)
             self._record.note(alias, made.model_copy(update={"route": None}))
-            if self._may_write and self.store is not None:
-                await anyio.to_thread.run_sync(point_alias, self.store, tag, alias, self._label)
+            if shelf := self._shelf(lambda _digest: None):
+                await anyio.to_thread.run_sync(point_alias, shelf, tag, alias)
             else:
                 with refusals():
                     await self._client.copy(tag, alias)
@@ -200,10 +216,13 @@ class Publisher:
 
     async def _own(self, tag: str) -> None:
         """EngineError when this tag is somebody else's."""
-        if tag not in self._record.tags and tag.lower() in await self._server_tags():
+        if tag in self._record.tags:
+            return
+        theirs = [one for one in await self._server_tags() if one.startswith(f"{self._repository}:".lower())]
+        if tag.lower() in theirs:
             raise EngineError(
                 f"Ollama has a model {tag} that this clawlama did not make, so it is left alone; remove it "
-                f"(`ollama rm {tag}`), or choose another name with CLAWLAMA_ADAPTER"
+                f"(`ollama rm {' '.join(sorted(theirs))}`), or choose another name with CLAWLAMA_ADAPTER"
             )
 
     async def _remove(self, tag: str) -> None:
@@ -213,16 +232,15 @@ class Publisher:
         if tag.lower() in await self._server_tags():
             with refusals():
                 await self._client.delete(tag)
-        if self._may_write and self.store is not None:
-            await anyio.to_thread.run_sync(drop_unused, self.store, set(made.blobs))
+        await self._drop_unused(set(made.blobs))
         self._record.forget([tag])
 
     async def _tidy_up(self) -> None:
         """Once: what an earlier life left unfinished goes."""
         if self._tidy:
             return
-        if self._may_write and self.store is not None:
-            await anyio.to_thread.run_sync(drop_drafts, self.store, self._label)
+        if shelf := self._shelf(lambda _digest: None):
+            await anyio.to_thread.run_sync(shelf.drop_drafts)
         for tag, made in self._record.tags.items():
             if made.route is None:
                 await self._remove(tag)
@@ -234,9 +252,13 @@ class Publisher:
             listed = (await self._client.list()).models
         return {str(one.model).lower(): f"sha256:{str(one.digest).removeprefix('sha256:')}" for one in listed}
 
-    @property
-    def _may_write(self) -> bool:
-        return self.store is not None and writable(self.store)
+    def _shelf(self, adding: Callable[[str], None]) -> Shelf | None:
+        return Shelf(self.store, self._label, adding) if self.store is not None and writable(self.store) else None
+
+    async def _drop_unused(self, digests: set[str]) -> None:
+        """Where we may; elsewhere the server does it when it starts."""
+        if self.store is not None and writable(self.store):
+            await anyio.to_thread.run_sync(drop_unused, self.store, digests)
 
     def _tag(self, what: str) -> str:
         return f"{self._repository}:{what}"
@@ -268,9 +290,9 @@ def repository(adapter: str) -> str:
     return f"{NAMESPACE}/{flat}"
 
 
-def point_alias(store: Store, tag: str, alias: str, label: str) -> None:
+def point_alias(shelf: Shelf, tag: str, alias: str) -> None:
     """One step, where the server's own copy can be met half-written."""
-    path = store.find(parse_name(tag))
+    path = shelf.store.find(parse_name(tag))
     if path is None:
-        raise StoreError(f"{store.root} does not hold {tag}; is it the folder of this server?")
-    put_manifest(store, parse_name(alias), read(path), label)
+        raise StoreError(f"{shelf.store.root} does not hold {tag}; is it the folder of this server?")
+    shelf.put_manifest(parse_name(alias), read(path))

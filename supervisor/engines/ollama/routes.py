@@ -22,10 +22,9 @@ from supervisor.engines.ollama.merging import Merging
 from supervisor.engines.ollama.names import parse_name
 from supervisor.engines.ollama.record import RouteName
 from supervisor.engines.ollama.store import Store, StoredModel
-from supervisor.engines.ollama.store_write import add_bytes, add_copy, add_draft, draft, put_manifest
+from supervisor.engines.ollama.store_write import Shelf
 from supervisor.errors import EngineError, RouteRefused
 
-CONFIG = "application/vnd.docker.container.image.v1+json"
 ROOM = 2**28  # bytes that stay free on a disk that we fill
 
 Parameters = Mapping[str, int]
@@ -39,7 +38,6 @@ class Order:
     base: str
     gguf: Path
     parameters: Parameters
-    label: str  # part of the names of unfinished files
 
 
 @dataclass(frozen=True)
@@ -48,16 +46,15 @@ class Reach:
 
     client: AsyncClient
     store: Store | None  # None: the server's folder is not on this machine, or not readable
-    write: bool  # whether we may write there
+    shelf: Shelf | None  # None: it is not writable
     merging: Merging
     scratch: Path
 
 
-Route = Callable[[Reach, Order], Awaitable[tuple[str, ...]]]
-"""Makes the tag; the digests of the blobs that were added for it."""
+Route = Callable[[Reach, Order], Awaitable[None]]
 
 
-async def by_create(reach: Reach, order: Order) -> tuple[str, ...]:
+async def by_create(reach: Reach, order: Order) -> None:
     with refusals():
         digest = await reach.client.create_blob(order.gguf)
         await finished(
@@ -69,32 +66,32 @@ async def by_create(reach: Reach, order: Order) -> tuple[str, ...]:
                 stream=True,
             )
         )
-    return (digest,)
 
 
-async def by_manifest(reach: Reach, order: Order) -> tuple[str, ...]:
-    store = writable_store(reach)
-    digests = await anyio.to_thread.run_sync(write_with_adapter, store, order)
+async def by_manifest(reach: Reach, order: Order) -> None:
+    if reach.store is None:
+        raise RouteRefused("the server's models folder is not found on this machine; set OLLAMA_MODELS to it")
+    if reach.shelf is None:
+        raise RouteRefused(f"{reach.store.root} is not writable for this user")
+    await anyio.to_thread.run_sync(write_with_adapter, reach.shelf, order)
     await seen(reach.client, order.tag)
-    return digests
 
 
-async def by_merge(reach: Reach, order: Order) -> tuple[str, ...]:
+async def by_merge(reach: Reach, order: Order) -> None:
     if reach.store is None:
         raise RouteRefused("the base model's file cannot be read here; set OLLAMA_MODELS to the server's models folder")
-    store = reach.store
-    base = await anyio.to_thread.run_sync(store.read, order.base)
-    out = draft(store, order.label) if reach.write else reach.scratch / "merged.gguf"
+    base = await anyio.to_thread.run_sync(reach.store.read, order.base)
+    out = reach.shelf.draft() if reach.shelf else reach.scratch / "merged.gguf"
     out.parent.mkdir(parents=True, exist_ok=True)
     try:
         size = await reach.merging.size(base.weights, order.gguf)
         check_room(out.parent, size)
         await reach.merging.merge(base.weights, order.gguf, out, size)
-        if reach.write:
-            digests = await anyio.to_thread.run_sync(write_with_weights, store, order, out)
+        if reach.shelf is None:
+            await upload(reach.client, order, base, out)
+        else:
+            await anyio.to_thread.run_sync(write_with_weights, reach.shelf, order, out)
             await seen(reach.client, order.tag)
-            return digests
-        return await upload(reach.client, order, base, out)
     finally:
         out.unlink(missing_ok=True)
 
@@ -102,32 +99,25 @@ async def by_merge(reach: Reach, order: Order) -> tuple[str, ...]:
 ROUTES: dict[RouteName, Route] = {"create": by_create, "manifest": by_manifest, "merge": by_merge}
 
 
-def write_with_adapter(store: Store, order: Order) -> tuple[str, ...]:
-    base = store.read(order.base)
-    adapter = add_copy(store, ADAPTER, order.gguf, order.label)
-    return write_tag(store, order, base, [*base.manifest.layers, adapter], [adapter])
+def write_with_adapter(shelf: Shelf, order: Order) -> None:
+    base = shelf.store.read(order.base)
+    write_tag(shelf, order, base, [*base.manifest.layers, shelf.add_copy(ADAPTER, order.gguf)])
 
 
-def write_with_weights(store: Store, order: Order, merged: Path) -> tuple[str, ...]:
-    base = store.read(order.base)
-    weights = add_draft(store, MODEL, merged)
+def write_with_weights(shelf: Shelf, order: Order, merged: Path) -> None:
+    base = shelf.store.read(order.base)
+    weights = shelf.add_draft(MODEL, merged)
     layers = [weights if layer.media_type == MODEL else layer for layer in base.manifest.layers]
-    return write_tag(store, order, base, layers, [weights])
+    write_tag(shelf, order, base, layers)
 
 
-def write_tag(
-    store: Store, order: Order, base: StoredModel, layers: list[Layer], added: list[Layer]
-) -> tuple[str, ...]:
-    """The manifest of a tag, its parameters layer and its configuration; the digests of all that is new."""
+def write_tag(shelf: Shelf, order: Order, base: StoredModel, layers: list[Layer]) -> None:
+    """The manifest of a tag, with its parameters and its configuration."""
     if order.parameters:
-        params = json.dumps({**base.parameters, **order.parameters}).encode()
-        layer = add_bytes(store, PARAMS, params, order.label)
-        layers = [*(one for one in layers if one.media_type != PARAMS), layer]
-        added = [*added, layer]
-    config = add_bytes(store, CONFIG, json.dumps(listing(base.config, layers)).encode(), order.label)
-    config = config.model_copy(update={"media_type": base.manifest.config.media_type})
-    put_manifest(store, parse_name(order.tag), base.manifest.with_layers(layers, config).dump(), order.label)
-    return tuple(layer.digest for layer in [*added, config])
+        parameters = shelf.add_bytes(PARAMS, json.dumps({**base.parameters, **order.parameters}).encode())
+        layers = [*(layer for layer in layers if layer.media_type != PARAMS), parameters]
+    config = shelf.add_bytes(base.manifest.config.media_type, json.dumps(listing(base.config, layers)).encode())
+    shelf.put_manifest(parse_name(order.tag), base.manifest.with_layers(layers, config).dump())
 
 
 def listing(config: Mapping[str, Any], layers: list[Layer]) -> dict[str, Any]:
@@ -135,7 +125,7 @@ def listing(config: Mapping[str, Any], layers: list[Layer]) -> dict[str, Any]:
     return {**config, "rootfs": {"type": "layers", "diff_ids": [layer.digest for layer in layers]}}
 
 
-async def upload(client: AsyncClient, order: Order, base: StoredModel, merged: Path) -> tuple[str, ...]:
+async def upload(client: AsyncClient, order: Order, base: StoredModel, merged: Path) -> None:
     """Hand merged weights to the server, with what the base says beside its weights."""
     with refusals():
         digest = await client.create_blob(merged)
@@ -150,7 +140,6 @@ async def upload(client: AsyncClient, order: Order, base: StoredModel, merged: P
                 stream=True,
             )
         )
-    return (digest,)
 
 
 async def finished(progress: AsyncIterator[ProgressResponse]) -> None:
@@ -166,14 +155,6 @@ async def seen(client: AsyncClient, tag: str) -> None:
     """RouteRefused unless the server finds what we wrote: it may read another folder."""
     with refusals():
         await client.show(tag)
-
-
-def writable_store(reach: Reach) -> Store:
-    if reach.store is None:
-        raise RouteRefused("the server's models folder is not found on this machine; set OLLAMA_MODELS to it")
-    if not reach.write:
-        raise RouteRefused(f"{reach.store.root} is not writable for this user")
-    return reach.store
 
 
 def check_room(folder: Path, size: int) -> None:

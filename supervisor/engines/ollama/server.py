@@ -26,17 +26,18 @@ def find_ollama(path: str | None) -> Path | None:
     return Path(found).absolute() if found else None
 
 
-async def version_of(client: httpx.AsyncClient, at: Address, *, within: float = GLANCE) -> str:
-    """What the server calls its version. EngineError when none answers in time, or something that is no Ollama."""
+async def version_of(client: httpx.AsyncClient, at: Address) -> str | None:
+    """What the server calls its version; None when nothing answers. EngineError when that is no Ollama."""
     try:
-        with anyio.fail_after(within):
+        with anyio.fail_after(GLANCE):
             answer = await client.get(at.url + "/api/version")
         return str(answer.raise_for_status().json()["version"])
-    except (TimeoutError, httpx.TransportError) as exc:
-        raise EngineError(f"no Ollama answers at {at.url} ({exc or type(exc).__name__})") from exc
+    except (TimeoutError, httpx.TransportError):
+        return None
     except (httpx.HTTPStatusError, json.JSONDecodeError, KeyError, TypeError) as exc:
         raise EngineError(
-            f"what answers at {at.url} is not Ollama: {exc}; set OLLAMA_HOST to the right address, or free that port"
+            f"what answers at {at.url} is not Ollama ({type(exc).__name__}: {exc}); "
+            "set OLLAMA_HOST to the right address, or free that port"
         ) from exc
 
 

@@ -5,6 +5,10 @@ A death between the two leaves a blob that nobody mentions, which ``drop_unused`
 
 import hashlib
 import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
@@ -15,7 +19,6 @@ from supervisor.errors import StoreError
 
 DRAFT = ".clawlama-"  # how the names of our unfinished files begin; Ollama takes none of them for a model
 MODE = 0o644  # the server may be another user
-CHUNK = 2**20
 
 
 def writable(store: Store) -> bool:
@@ -24,80 +27,70 @@ def writable(store: Store) -> bool:
     return all(os.access(folder, os.W_OK | os.X_OK) for folder in folders)
 
 
-def draft(store: Store, label: str) -> Path:
-    """A path for an unfinished file, on the blobs' own file system."""
-    return store.blobs / f"{DRAFT}{label}-{uuid4().hex[:8]}"
+@dataclass(frozen=True)
+class Shelf:
+    """Adds to one store. Raises StoreError when that is not possible."""
 
+    store: Store
+    label: str  # part of the names of our unfinished files
+    adding: Callable[[str], None]  # hears of each digest before its blob is there
 
-def drop_drafts(store: Store, label: str) -> None:
-    """Also what a program that we gave such a path was writing beside it."""
-    for folder in (store.root, store.blobs):
-        for path in folder.glob(f"*{DRAFT}{label}-*"):
-            path.unlink(missing_ok=True)
+    def draft(self) -> Path:
+        """A path for an unfinished file, on the blobs' own file system."""
+        return self.store.blobs / f"{DRAFT}{self.label}-{uuid4().hex[:8]}"
 
+    def add_bytes(self, media_type: str, content: bytes) -> Layer:
+        digest = sha256(content)
+        target = self.store.blob(digest)
+        with told(self.store):
+            if not target.is_file() or target.stat().st_size != len(content):
+                self.adding(digest)
+                replace(target, content, self.draft())
+        return Layer(media_type=media_type, digest=digest, size=len(content))
 
-def add_bytes(store: Store, media_type: str, content: bytes, label: str) -> Layer:
-    digest = sha256(content)
-    target = store.blob(digest)
-    if not target.is_file() or target.stat().st_size != len(content):
-        replace(target, content, draft(store, label))
-    return Layer(media_type=media_type, digest=digest, size=len(content))
+    def add_copy(self, media_type: str, source: Path) -> Layer:
+        """A copy of a file of ours as a blob."""
+        fresh = self.draft()
+        try:
+            with told(self.store):
+                shutil.copyfile(source, fresh)
+            return self.add_draft(media_type, fresh)
+        finally:
+            fresh.unlink(missing_ok=True)
 
+    def add_draft(self, media_type: str, fresh: Path) -> Layer:
+        """Make a finished draft a blob, without copying it."""
+        with told(self.store):
+            with fresh.open("rb") as file:
+                digest = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+                os.fchmod(file.fileno(), MODE)
+                os.fsync(file.fileno())
+            size = fresh.stat().st_size
+            self.adding(digest)
+            fresh.replace(self.store.blob(digest))
+            sync_folder(self.store.blobs)
+        return Layer(media_type=media_type, digest=digest, size=size)
 
-def add_copy(store: Store, media_type: str, source: Path, label: str) -> Layer:
-    """A copy of a file of ours as a blob; it is hashed on the way."""
-    fresh = draft(store, label)
-    try:
-        counted = hashlib.sha256()
-        with source.open("rb") as read, fresh.open("xb") as write:
-            while chunk := read.read(CHUNK):
-                counted.update(chunk)
-                write.write(chunk)
-            write.flush()
-            os.fsync(write.fileno())
-        return adopt(store, media_type, fresh, f"sha256:{counted.hexdigest()}")
-    except OSError as exc:
-        raise cannot_write(store, exc) from exc
-    finally:
-        fresh.unlink(missing_ok=True)
+    def put_manifest(self, name: ModelName, content: bytes) -> None:
+        """Make ``name`` this manifest in one step, whatever it was before."""
+        newer = manifest_path(self.store.root, NEWER, name)
+        fresh = self.store.root / f"{DRAFT}{self.label}-{uuid4().hex[:8]}"
+        with told(self.store):
+            if newer.is_symlink() or newer.is_file():  # it would win over an entry in the older place
+                layer = self.add_bytes("", content)
+                fresh.symlink_to(os.path.relpath(self.store.blob(layer.digest), newer.parent))
+                fresh.replace(newer)
+                sync_folder(newer.parent)
+            else:
+                target = manifest_path(self.store.root, OLDER, name)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                replace(target, content, fresh)
 
-
-def add_draft(store: Store, media_type: str, fresh: Path) -> Layer:
-    """Make a finished draft a blob, without copying it."""
-    try:
-        with fresh.open("rb") as file:
-            digest = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
-            os.fsync(file.fileno())
-        return adopt(store, media_type, fresh, digest)
-    except OSError as exc:
-        raise cannot_write(store, exc) from exc
-
-
-def adopt(store: Store, media_type: str, fresh: Path, digest: str) -> Layer:
-    fresh.chmod(MODE)
-    size = fresh.stat().st_size
-    fresh.replace(store.blob(digest))
-    sync_folder(store.blobs)
-    return Layer(media_type=media_type, digest=digest, size=size)
-
-
-def put_manifest(store: Store, name: ModelName, content: bytes, label: str) -> str:
-    """Make ``name`` this manifest in one step, whatever it was before; its digest."""
-    newer = manifest_path(store.root, NEWER, name)
-    try:
-        if newer.is_symlink() or newer.is_file():  # it would win over an entry in the older place
-            layer = add_bytes(store, "", content, label)
-            fresh = store.root / f"{DRAFT}{label}-{uuid4().hex[:8]}"
-            fresh.symlink_to(os.path.relpath(store.blob(layer.digest), newer.parent))
-            fresh.replace(newer)
-            sync_folder(newer.parent)
-        else:
-            target = manifest_path(store.root, OLDER, name)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            replace(target, content, store.root / f"{DRAFT}{label}-{uuid4().hex[:8]}")
-    except OSError as exc:
-        raise cannot_write(store, exc) from exc
-    return sha256(content)
+    def drop_drafts(self) -> None:
+        """Also what a program that we gave such a path was writing beside it."""
+        for folder in (self.store.root, self.store.blobs):
+            for path in folder.glob(f"*{DRAFT}{self.label}-*"):
+                path.unlink(missing_ok=True)
 
 
 def drop_unused(store: Store, digests: set[str]) -> None:
@@ -133,8 +126,13 @@ def sync_folder(path: Path) -> None:
         os.close(handle)
 
 
-def cannot_write(store: Store, problem: OSError) -> StoreError:
-    return StoreError(
-        f"{problem.filename or store.root} cannot be written ({problem.strerror}); Ollama's models folder needs free "
-        "space and the right for this user to write there, or CLAWLAMA_PUBLISH=create"
-    )
+@contextmanager
+def told(store: Store) -> Iterator[None]:
+    """An OSError as StoreError."""
+    try:
+        yield
+    except OSError as exc:
+        raise StoreError(
+            f"{exc.filename or store.root} cannot be written ({exc.strerror}); Ollama's models folder needs free space "
+            "and the right for this user to write there, or CLAWLAMA_PUBLISH=create"
+        ) from exc
