@@ -14,7 +14,7 @@ from supervisor.adapters.store import AdapterStore
 from supervisor.api.app import create_app
 from supervisor.api.context import ApiContext, StackStatus
 from supervisor.api.server import serve
-from supervisor.engines.engine import Served
+from supervisor.engines.engine import Engine, Served
 from supervisor.journal.journal import Journal, open_journal
 from supervisor.journal.records import Completion
 from tests.fakes.backend import Script, backend, says, streams
@@ -51,7 +51,7 @@ class Stage:
 
 
 @asynccontextmanager
-async def context_for(folder: Path, engine: FakeEngine, **other: Any) -> AsyncIterator[ApiContext]:
+async def context_for(folder: Path, engine: Engine, **other: Any) -> AsyncIterator[ApiContext]:
     async with open_journal(f"sqlite:///{folder}/journal.db") as journal:
         context = ApiContext(
             engine=engine,
