@@ -6,6 +6,7 @@ takes an adapter without a word and ignores it is found out by that. What worked
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -135,8 +136,7 @@ class Publisher:
 
     async def _make(self, tag: str, wanted: Made, route: RouteName, gguf: Path) -> None:
         """Every blob is written down as ours before it is there; so are those of the tag that this one replaces."""
-        before = self._record.tags.get(tag)
-        blobs = {*(before.blobs if before else ()), f"sha256:{wanted.adapter}"}
+        blobs = {f"sha256:{wanted.adapter}", *self._blobs_of(tag)}
 
         def note(digest: str | None = None) -> None:
             blobs.update([digest] if digest else [])
@@ -254,6 +254,15 @@ class Publisher:
 
     def _shelf(self, adding: Callable[[str], None]) -> Shelf | None:
         return Shelf(self.store, self._label, adding) if self.store is not None and writable(self.store) else None
+
+    def _blobs_of(self, tag: str) -> set[str]:
+        """What a tag of ours is made of, and was on the way."""
+        made = self._record.tags.get(tag)
+        blobs = set(made.blobs) if made else set()
+        if made and self.store is not None:
+            with suppress(StoreError):  # nothing there, or half of it
+                blobs |= self.store.manifest(parse_name(tag))[0].digests
+        return blobs
 
     async def _drop_unused(self, digests: set[str]) -> None:
         """Where we may; elsewhere the server does it when it starts."""

@@ -206,6 +206,26 @@ async def test_a_base_that_is_gone_is_an_error_that_says_so(model: Trained, tmp_
             await publisher.publish(version(model, tmp_path), place.switch, place.live)
 
 
+async def test_a_base_that_was_pulled_anew_is_not_mixed_with_what_was_learned_before(
+    model: Trained, tmp_path: Path
+) -> None:
+    async with desk(model, tmp_path) as place:
+        publisher = place.publisher()
+        await publisher.base_tag()
+        await place.client.create(model=BASE, from_=BASE, system="Another one.")
+
+        with pytest.raises(EngineError, match=r"pulled anew or replaced.*restart clawlama"):
+            await publisher.publish(version(model, tmp_path), place.switch, place.live)
+
+
+async def test_a_way_that_was_not_it_leaves_no_blobs_behind(model: Trained, tmp_path: Path) -> None:
+    async with desk(model, tmp_path, {"OLLAMA_NOPRUNE": "1"}, adapters="ignore") as place:
+        await place.publisher().publish(version(model, tmp_path), place.switch, place.live)
+
+        assert routes(place) == ["merge"]
+        assert place.unused == set()
+
+
 async def test_an_adapter_that_does_not_fit_is_found_before_the_server_loads_it(model: Trained, tmp_path: Path) -> None:
     async with desk(model, tmp_path) as place:
         (tmp_path / "v0001.gguf").write_bytes(b"GGUF and no more")
@@ -233,10 +253,10 @@ async def test_merging_asks_for_room_first(tmp_path: Path) -> None:
 async def test_merged_weights_are_handed_over_where_the_store_cannot_be_written(model: Trained, tmp_path: Path) -> None:
     async with desk(model, tmp_path) as place:
         store = Store(place.server.models)
-        reach = Reach(place.client, store, False, place.merging, tmp_path / "scratch")
+        reach = Reach(place.client, store, None, place.merging, tmp_path / "scratch")
         tag = f"{OURS}:v0001"
 
-        await by_merge(reach, Order(tag, BASE, model.version.gguf, PARAMETERS, "test"))
+        await by_merge(reach, Order(tag, BASE, model.version.gguf, PARAMETERS))
 
         made, base = store.read(tag), store.read(BASE)
         assert await place.says(tag) == await reference(model, model.version.gguf)

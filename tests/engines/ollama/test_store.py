@@ -11,7 +11,7 @@ import pytest
 from supervisor.engines.ollama.names import parse_name
 from supervisor.engines.ollama.pin import pinned
 from supervisor.engines.ollama.store import Store, find_store
-from supervisor.engines.ollama.store_write import add_bytes, add_copy, drop_unused, put_manifest
+from supervisor.engines.ollama.store_write import Shelf, drop_unused
 from supervisor.errors import EngineError, StoreError
 from tests.engines.models import Trained
 from tests.engines.ollama.desk import BASE, desk
@@ -191,20 +191,23 @@ def test_what_is_added_is_read_back_and_replaces_in_either_layout(store: Store, 
     put(store, SMALL, manifest(store, ("model", b"GGUF")))
     newer = put(store, "manifests-v2/ollama.com/me/mine/latest", manifest(store, ("model", b"GGUF")))
     (tmp_path / "adapter").write_bytes(b"adapter")
+    told: list[str] = []
+    shelf = Shelf(store, "test", told.append)
 
     for name in ("me/mine", "me/another"):
         base = store.read("small").manifest
-        layer = add_copy(store, f"{IMAGE}adapter", tmp_path / "adapter", "test")
-        put_manifest(store, parse_name(name), base.with_layers([*base.layers, layer], base.config).dump(), "test")
+        layer = shelf.add_copy(f"{IMAGE}adapter", tmp_path / "adapter")
+        shelf.put_manifest(parse_name(name), base.with_layers([*base.layers, layer], base.config).dump())
 
         assert [path.read_bytes() for path in store.read(name).adapters] == [b"adapter"]
     assert newer.is_symlink()
+    assert f"sha256:{hashlib.sha256(b'adapter').hexdigest()}" in told
     assert not list(store.root.rglob("*.clawlama-*"))
 
 
 def test_only_blobs_that_nobody_mentions_are_dropped(store: Store) -> None:
     put(store, SMALL, manifest(store, ("model", b"GGUF")))
-    unused = add_bytes(store, "", b"nobody's", "test").digest
+    unused = blob(store, b"nobody's")["digest"]
     used = store.read("small").weights_digest
 
     drop_unused(store, {unused, used})
@@ -214,16 +217,11 @@ def test_only_blobs_that_nobody_mentions_are_dropped(store: Store) -> None:
 
 def test_nothing_is_dropped_while_a_manifest_is_broken(store: Store) -> None:
     put(store, SMALL, b"{")
-    unused = add_bytes_in(store, b"perhaps needed")
+    unused = blob(store, b"perhaps needed")["digest"]
 
     drop_unused(store, {unused})
 
     assert store.blob(unused).exists()
-
-
-def add_bytes_in(store: Store, content: bytes) -> str:
-    store.blobs.mkdir(exist_ok=True)
-    return add_bytes(store, "", content, "test").digest
 
 
 def test_pinned_weights_outlive_their_blob_and_leave_nothing(tmp_path: Path) -> None:
