@@ -1,5 +1,6 @@
 """New versions, rest, crashes: what happens to those who ask meanwhile."""
 
+import json
 import os
 import signal
 import subprocess
@@ -179,3 +180,19 @@ async def test_no_request_is_lost_over_many_versions(model: Trained, tmp_path: P
 
     changes = [now for was, now in zip([None, *seen], seen, strict=False) if was != now]
     assert changes == ["v0001", None, "v0001"]
+
+
+async def test_what_is_loaded_anew_has_read_the_remembered_prompt(model: Trained, tmp_path: Path) -> None:
+    async with engine(model.base, tmp_path) as one:
+        one.remember(CHAT, chat(stream=True, max_tokens=99))
+        cached = []
+        for version in (model.version, None):
+            await one.publish(version)
+            async with one.forward(CHAT, chat()) as reply:
+                cached.append(json.loads(await reply.response.aread())["timings"]["cache_n"])
+        await one.rest()
+        await one.wake()
+        async with one.forward(CHAT, chat()) as reply:
+            cached.append(json.loads(await reply.response.aread())["timings"]["cache_n"])
+
+    assert all(cached), cached

@@ -80,7 +80,6 @@ async def candidates(ask: Ask, model: str, text: str) -> tuple[list[Candidate], 
         "raw": True,
         "stream": False,
         "truncate": False,  # a text without its beginning would have other likelihoods
-        "shift": False,
         "logprobs": True,
         "top_logprobs": TOP,
         "options": {"num_predict": 1, "temperature": 0.0},
