@@ -1,6 +1,8 @@
 """The engine against a server that is there already."""
 
 import json
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -12,12 +14,31 @@ from supervisor.engines.ollama.bodies import one_token
 from supervisor.engines.ollama.engine import OllamaEngine
 from supervisor.errors import EngineError, RequestError, StillPreparing, UnknownModel
 from supervisor.services.output import Output
-from tests.engines.ollama.world import ADAPTER, BASE, HELLO, OTHER, TUNING, native, prepare, ready, say, world
+from tests.engines.ollama.world import (
+    ADAPTER,
+    BASE,
+    HELLO,
+    OTHER,
+    TUNING,
+    World,
+    lasting,
+    native,
+    prepare,
+    ready,
+    say,
+    world,
+)
 from tests.fakes.ollama.server import TINY_CHAT
 
 pytestmark = pytest.mark.anyio
 TAG = "clawlama/openclaw-assistant:base"
 QUESTION = HELLO["messages"]
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with lasting(tmp_path_factory.mktemp("house")) as around:
+        yield around
 
 
 def texts(answer: dict[str, Any]) -> str:
@@ -27,8 +48,8 @@ def texts(answer: dict[str, Any]) -> str:
     return str(answer.get("response") or answer["message"]["content"])
 
 
-async def test_every_route_serves_every_name_with_the_plans_context(tmp_path: Path) -> None:
-    async with ready(tmp_path) as (engine, around):
+async def test_every_route_serves_every_name_with_the_plans_context(house: World) -> None:
+    async with ready(house) as (engine, around):
         for route in get_args(Route):
             for name in (None, ADAPTER, f"{ADAPTER}-latest", BASE, f"{BASE}:latest"):
                 asked = {"prompt": "Hello"} if route in ("/v1/completions", "/api/generate") else {}
@@ -51,8 +72,8 @@ async def test_until_it_serves_requests_are_told_what_is_being_done(tmp_path: Pa
     assert version.json() == {"version": engine.server_version}
 
 
-async def test_the_facts_of_a_model_come_from_the_server_and_its_store(tmp_path: Path) -> None:
-    async with ready(tmp_path) as (engine, _):
+async def test_the_facts_of_a_model_come_from_the_server_and_its_store(house: World) -> None:
+    async with ready(house) as (engine, _):
         facts = await engine.model_facts()
 
     assert (facts.name, facts.max_context, facts.weights, facts.lessons) == (BASE, 4096, TINY_CHAT.stat().st_size, None)
@@ -62,24 +83,24 @@ async def test_the_facts_of_a_model_come_from_the_server_and_its_store(tmp_path:
     assert (facts.layers, facts.kv_per_token) == (4, 2 * 4 * 2 * 128)
 
 
-async def test_the_server_itself_names_its_folder(tmp_path: Path) -> None:
-    async with ready(tmp_path, models=tmp_path / "elsewhere") as (engine, around):
+async def test_the_server_itself_names_its_folder(house: World) -> None:
+    async with ready(house, models=house.folder / "elsewhere") as (engine, around):
         facts = await engine.model_facts()
 
     assert facts.lessons is None
     assert facts.gguf.is_relative_to(around.server.models)
 
 
-async def test_what_the_caller_set_wins_over_the_plan(tmp_path: Path) -> None:
-    async with ready(tmp_path) as (engine, around):
+async def test_what_the_caller_set_wins_over_the_plan(house: World) -> None:
+    async with ready(house) as (engine, around):
         await say(engine, options={"num_ctx": 256, "num_predict": 1}, keep_alive="7m")
         loaded = await around.loaded()
 
         assert loaded == {TAG: 256}
 
 
-async def test_openai_requests_get_the_models_own_temperature(tmp_path: Path) -> None:
-    async with ready(tmp_path) as (engine, _):
+async def test_openai_requests_get_the_models_own_temperature(house: World) -> None:
+    async with ready(house) as (engine, _):
         replies = {texts(await say(engine, "/v1/chat/completions", max_completion_tokens=12)) for _ in range(4)}
         short = await say(engine, "/v1/chat/completions", max_completion_tokens=2)
 
@@ -87,10 +108,10 @@ async def test_openai_requests_get_the_models_own_temperature(tmp_path: Path) ->
     assert short["usage"]["completion_tokens"] == 2
 
 
-async def test_a_reply_arrives_as_it_is_made(tmp_path: Path) -> None:
+async def test_a_reply_arrives_as_it_is_made(house: World) -> None:
     body = {**HELLO, "options": {"num_predict": 400, "temperature": 2.0}}
 
-    async with ready(tmp_path) as (engine, _), engine.forward("/api/chat", body) as reply:
+    async with ready(house) as (engine, _), engine.forward("/api/chat", body) as reply:
         parts = [json.loads(line) async for line in reply.response.aiter_lines()]
 
     assert reply.response.headers["content-type"].startswith("application/x-ndjson")
@@ -99,10 +120,10 @@ async def test_a_reply_arrives_as_it_is_made(tmp_path: Path) -> None:
     assert parts[0]["created_at"] < parts[-1]["created_at"]
 
 
-async def test_requests_at_the_same_time_are_all_answered(tmp_path: Path) -> None:
+async def test_requests_at_the_same_time_are_all_answered(house: World) -> None:
     answers: list[str] = []
 
-    async with ready(tmp_path) as (engine, _):
+    async with ready(house) as (engine, _):
 
         async def ask() -> None:
             answers.append(texts(await say(engine)))
@@ -115,8 +136,8 @@ async def test_requests_at_the_same_time_are_all_answered(tmp_path: Path) -> Non
     assert len(set(answers)) == 1
 
 
-async def test_a_name_that_is_not_served_is_refused_with_those_that_are(tmp_path: Path) -> None:
-    async with ready(tmp_path) as (engine, _):
+async def test_a_name_that_is_not_served_is_refused_with_those_that_are(house: World) -> None:
+    async with ready(house) as (engine, _):
         with pytest.raises(UnknownModel, match=r"use one of: openclaw/assistant, .*, tiny"):
             await say(engine, model="gpt-9")
         with pytest.raises(UnknownModel):
@@ -144,8 +165,8 @@ async def test_a_server_that_is_gone_is_an_error_of_its_own(tmp_path: Path) -> N
         assert texts(await say(engine))
 
 
-async def test_resting_gives_the_memory_back_and_requests_wait(tmp_path: Path) -> None:
-    async with ready(tmp_path) as (engine, around):
+async def test_resting_gives_the_memory_back_and_requests_wait(house: World) -> None:
+    async with ready(house) as (engine, around):
         await engine.rest()
         rested = await around.loaded()
         async with anyio.create_task_group() as tg:
@@ -163,11 +184,11 @@ async def test_resting_gives_the_memory_back_and_requests_wait(tmp_path: Path) -
     assert (rested, waiting, len(answers), awake) == ({}, True, 1, {TAG: 512})
 
 
-async def test_resting_waits_for_replies_that_are_being_made(tmp_path: Path) -> None:
+async def test_resting_waits_for_replies_that_are_being_made(house: World) -> None:
     body = {**HELLO, "options": {"num_predict": 200}}
 
     async with (
-        ready(tmp_path) as (engine, _),
+        ready(house) as (engine, _),
         anyio.create_task_group() as tg,
         engine.forward("/api/chat", body) as reply,
     ):
@@ -184,9 +205,9 @@ async def test_resting_waits_for_replies_that_are_being_made(tmp_path: Path) -> 
     [("/api/chat", {"options": {"num_ctx": 300}}, 300), ("/v1/chat/completions", {"stream_options": {}}, 512)],
 )
 async def test_what_wakes_reads_the_remembered_prompt(
-    tmp_path: Path, route: Route, more: dict[str, Any], context: int
+    house: World, route: Route, more: dict[str, Any], context: int
 ) -> None:
-    async with ready(tmp_path) as (engine, around):
+    async with ready(house) as (engine, around):
         engine.remember(route, {**HELLO, **more, "stream": True, "max_completion_tokens": 99})
         await engine.rest()
         await engine.wake()
@@ -202,8 +223,8 @@ def test_a_request_is_repeated_with_the_shortest_of_replies() -> None:
     assert openai == {**HELLO, "stream": False, "max_tokens": 1}
 
 
-async def test_a_likely_reply_is_scored_from_its_text(tmp_path: Path) -> None:
-    async with ready(tmp_path) as (engine, _):
+async def test_a_likely_reply_is_scored_from_its_text(house: World) -> None:
+    async with ready(house) as (engine, _):
         said = texts(await say(engine, options={"num_predict": 12}))
         score = await engine.score(QUESTION, said, model=ADAPTER)
 
@@ -218,8 +239,8 @@ async def test_a_likely_reply_is_scored_from_its_text(tmp_path: Path) -> None:
             await engine.score([1, 2], "x", model=BASE)
 
 
-async def test_a_token_is_looked_at_through_the_text_before_it(tmp_path: Path) -> None:
-    async with ready(tmp_path) as (engine, _):
+async def test_a_token_is_looked_at_through_the_text_before_it(house: World) -> None:
+    async with ready(house) as (engine, _):
         said = texts(await say(engine, options={"num_predict": 4}))
         told = await engine.score(QUESTION, said, model=BASE)
         shown = await native(engine, "POST", "/api/chat", {**HELLO, "stream": False, "_debug_render_only": True})
@@ -239,8 +260,8 @@ async def test_a_token_is_looked_at_through_the_text_before_it(tmp_path: Path) -
     assert unlikely.logprob < told.logprobs[0]
 
 
-async def test_what_looks_and_what_computes_passes_with_our_names(tmp_path: Path) -> None:
-    async with ready(tmp_path) as (engine, _):
+async def test_what_looks_and_what_computes_passes_with_our_names(house: World) -> None:
+    async with ready(house) as (engine, _):
         tags = await native(engine, "GET", "/api/tags")
         running = await native(engine, "GET", "/api/ps")
         shown = await native(engine, "POST", "/api/show", {"name": ADAPTER})
@@ -305,10 +326,8 @@ async def test_nothing_at_the_address_is_told_with_what_to_do(tmp_path: Path) ->
             await engine.reach(0.3)
 
 
-async def test_a_changed_plan_is_baked_into_our_tag_anew(tmp_path: Path) -> None:
-    from dataclasses import replace
-
-    async with ready(tmp_path) as (engine, around):
+async def test_a_changed_plan_is_baked_into_our_tag_anew(house: World) -> None:
+    async with ready(house) as (engine, around):
         await engine.tune(replace(TUNING, context=320))
         await engine.start(None)
         await say(engine)

@@ -2,8 +2,8 @@
 
 import os
 import shutil
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import anyio
 import httpx
 import ollama
+from anyio.from_thread import start_blocking_portal
 
 from supervisor.engines.ollama.engine import OllamaEngine
 from supervisor.engines.ollama.setup import OllamaSetup, Tuning, address
@@ -80,16 +81,23 @@ def shelves(folder: Path, gguf: Path = TINY_CHAT) -> Path:
     return folder
 
 
+@contextmanager
+def lasting(folder: Path) -> Iterator[World]:
+    """A stocked server for many tests, each with an event loop of its own; they may not stop it."""
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(stocked(folder)) as around:
+        yield around
+
+
 @asynccontextmanager
-async def ready(folder: Path, *, pulls: bool = False, **setup: Any) -> AsyncIterator[tuple[OllamaEngine, World]]:
-    """An engine that serves the bare base; with ``pulls`` there is a registry to pull from."""
+async def ready(place: Path | World, *, pulls: bool = False, **setup: Any) -> AsyncIterator[tuple[OllamaEngine, World]]:
+    """An engine that serves the bare base, in a folder or at a server that is up; ``pulls``: with a registry."""
     with anyio.fail_after(120):
-        async with (
-            (world if pulls else stocked)(folder) as around,
-            OllamaEngine(around.setup(**setup), Output) as engine,
-        ):
+        async with AsyncExitStack() as stack:
+            if isinstance(place, Path):
+                place = await stack.enter_async_context((world if pulls else stocked)(place))
+            engine = await stack.enter_async_context(OllamaEngine(place.setup(**setup), Output))
             await prepare(engine)
-            yield engine, around
+            yield engine, place
 
 
 async def prepare(engine: OllamaEngine, tuning: Tuning = TUNING) -> None:
