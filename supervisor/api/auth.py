@@ -5,13 +5,13 @@ import hmac
 from starlette.datastructures import Headers, QueryParams
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from supervisor.api.failures import failure
+from supervisor.api.failures import NATIVE, failure
 
 OPEN = frozenset({"/", "/health", "/healthz"})
 
 
 class TokenRequired:
-    """Lets a request pass that carries the token: ``Authorization: Bearer TOKEN``, or ``?token=`` on a GET."""
+    """Lets a request pass that carries the token: ``Authorization: Bearer TOKEN``, or ``?token=`` for a page."""
 
     def __init__(self, app: ASGIApp, token: str) -> None:
         self._app = app
@@ -33,5 +33,6 @@ class TokenRequired:
     def _known(self, scope: Scope) -> bool:
         scheme, _, given = Headers(scope=scope).get("authorization", "").partition(" ")
         if scheme.lower() != "bearer":
-            given = QueryParams(scope["query_string"]).get("token", "") if scope["method"] == "GET" else ""
+            page = scope["method"] == "GET" and not scope["path"].startswith(NATIVE)
+            given = QueryParams(scope["query_string"]).get("token", "") if page else ""
         return hmac.compare_digest(given.strip().encode(), self._token)

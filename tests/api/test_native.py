@@ -178,7 +178,9 @@ async def test_an_engine_without_these_routes_says_so(tmp_path: Path) -> None:
     assert replies[0].json() == {"error": "there is no POST /api/chat here"}
 
 
-@pytest.mark.parametrize(("method", "path"), [("POST", CHAT), ("GET", "/api/tags"), ("GET", "/api/version")])
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", CHAT), ("GET", "/api/tags"), ("GET", f"/api/version?token={TOKEN}")]
+)
 async def test_without_the_token_nothing_is_told_in_a_shape_that_ollamas_clients_read(
     tmp_path: Path, method: str, path: str
 ) -> None:
