@@ -61,7 +61,7 @@ class Capture:
             model=reply.model,
             adapter=served.adapter,
             version=reply.version,
-            base=served.base,
+            base=reply.model if reply.model in served.others else served.base,
             request=dict(asked.body),
             messages=asked.messages,
             reply=self._message(),

@@ -32,7 +32,7 @@ from supervisor.engines.engine import (
     Version,
 )
 from supervisor.engines.ollama.bodies import loading_options, native_body, one_token, openai_body
-from supervisor.engines.ollama.library import Library
+from supervisor.engines.ollama.library import AGAIN_IN, Library
 from supervisor.engines.ollama.likelihood import look_at, score_reply
 from supervisor.engines.ollama.memory import Held, held, preload, unload
 from supervisor.engines.ollama.merging import Merging
@@ -159,9 +159,9 @@ class OllamaEngine:
         await self.publish(version)
         self.doing = ""
 
-    async def pull_others(self) -> None:
-        """Pull the further models, one by one, and offer each once it is there; ``downloads`` says how it goes."""
-        await self._library.pull_others()
+    async def pull_others(self, *, again_in: float = AGAIN_IN) -> None:
+        """Pull the further models one by one and offer each once it is there; ``downloads`` says how it goes."""
+        await self._library.pull_others(again_in=again_in)
 
     # Serving
 

@@ -11,8 +11,10 @@ from supervisor.engines.ollama.model import canonical, facts_of, read_show, stor
 from supervisor.engines.ollama.pull import Puller, PullProgress, Report
 from supervisor.engines.ollama.setup import OllamaSetup
 from supervisor.engines.ollama.store import Store
-from supervisor.errors import EngineError, PullFailed
+from supervisor.errors import EngineError
 from supervisor.plan.models import BaseModelFacts
+
+AGAIN_IN = 900.0  # seconds
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -33,22 +35,11 @@ class Library:
         if not await self._has(self._setup.base):
             await self._puller.pull(self._setup.base, report)
 
-    async def pull_others(self) -> None:
-        """Offer the further models, each once it is there; one that cannot be pulled is passed over."""
-        missing = [model for model in self._setup.others if not await self._offered(model)]
-        for model in missing:
-
-            def tell(progress: PullProgress) -> None:
-                self.downloads[progress.model] = str(progress)
-
-            try:
-                await self._puller.pull(model, tell)
-            except PullFailed as exc:
-                log.warning("model not pulled", model=model, problem=str(exc))
-                self.downloads[model] = str(exc)
-            else:
-                self.downloads.pop(model, None)
-                await self._offered(model)
+    async def pull_others(self, *, again_in: float = AGAIN_IN) -> None:
+        """Return once all further models are offered, each as soon as it is there; what fails is tried again later."""
+        missing = [model for model in self._setup.others if not await self._offered(model, pull=False)]
+        while missing := [model for model in missing if not await self._offered(model, pull=True)]:  # noqa: ASYNC110
+            await anyio.sleep(again_in)
 
     async def base_facts(self) -> tuple[BaseModelFacts, Store | None]:
         """What the base model is, and the store it lies in, where that can be read. Raises EngineError."""
@@ -65,12 +56,24 @@ class Library:
         store, stored, problem = await anyio.to_thread.run_sync(stored_model, places, name, entry.digest)
         return facts_of(name, int(entry.size or 0), shown, stored, problem), store
 
-    async def _offered(self, model: str) -> bool:
+    async def _offered(self, model: str, *, pull: bool) -> bool:
         """Whether it is there; if so, it is served from now on."""
-        if await self._has(model):
-            self.others = tuple(dict.fromkeys((*self.others, model)))
-            return True
-        return False
+
+        def tell(progress: PullProgress) -> None:
+            self.downloads[model] = str(progress)
+
+        try:
+            if not await self._has(model):
+                if not pull:
+                    return False
+                await self._puller.pull(model, tell)
+        except EngineError as exc:
+            log.warning("model not offered", model=model, problem=str(exc))
+            self.downloads[model] = str(exc)
+            return False
+        self.downloads.pop(model, None)
+        self.others = tuple(dict.fromkeys((*self.others, model)))
+        return True
 
     async def _has(self, model: str) -> bool:
         try:

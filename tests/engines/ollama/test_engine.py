@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -26,6 +27,7 @@ from tests.engines.ollama.world import (
     prepare,
     ready,
     say,
+    until,
     world,
 )
 from tests.fakes.ollama.server import TINY_CHAT
@@ -295,13 +297,26 @@ async def test_further_models_are_pulled_beside_and_served_bare(tmp_path: Path) 
     async with ready(tmp_path, pulls=True, others=(OTHER, "nobody")) as (engine, around):
         with pytest.raises(UnknownModel):
             await say(engine, model=OTHER)
-        await engine.pull_others()
+        async with anyio.create_task_group() as tg:
+            tg.start_soon(engine.pull_others)
+            await until(lambda: "no model has this name" in engine.downloads.get("nobody", ""))
+            tg.cancel_scope.cancel()
         answer = await say(engine, model=OTHER, options={"num_predict": 2})
 
         assert engine.served.others == (OTHER,)
         assert answer["model"] == OTHER
         assert list((await around.loaded()).values()) == [512]
-        assert "no model has this name" in engine.downloads["nobody"]
+
+
+async def test_a_server_that_is_gone_delays_further_models_and_breaks_nothing(tmp_path: Path) -> None:
+    with anyio.fail_after(60):
+        async with world(tmp_path) as around, OllamaEngine(around.setup(others=(OTHER,)), Output) as engine:
+            await around.server.stop()
+            async with anyio.create_task_group() as tg:
+                tg.start_soon(partial(engine.pull_others, again_in=0.01))
+                await until(lambda: "does not say whether it has" in engine.downloads.get(OTHER, ""))
+                await around.server.start()
+                await until(lambda: engine.served.others == (OTHER,))
 
 
 async def test_models_that_are_there_are_served_at_once_and_one_taken_out_stays_in_the_store(tmp_path: Path) -> None:
