@@ -1,5 +1,6 @@
 """The base model and its tokenizer from files on this machine: a Hugging Face folder or a GGUF. Nothing is fetched."""
 
+from math import prod
 from pathlib import Path
 
 import torch
@@ -37,7 +38,7 @@ def from_folder(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]
 def from_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     source = GgufModel(path)
     tokenizer = vocabulary(source)  # first: it is quick to fail
-    numbers = sum(int(tensor.n_elements) for tensor in source.tensors.values())
+    numbers = sum(prod(tensor.shape) for tensor in source.tensors.values())
     return model_from(source, precision(numbers)), tokenizer
 
 

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from supervisor.distill.gguf_file import Planned, write_gguf
 from supervisor.distill.gguf_model import ARCHITECTURES, interleave, rotated_heads
+from supervisor.distill.gguf_read import GgufModel
 from supervisor.distill.safetensors_file import StoredTensor, stored_tensors
 from supervisor.errors import GgufError
 
@@ -48,21 +49,17 @@ class Base:
     """What the served GGUF says about itself."""
 
     def __init__(self, path: Path) -> None:
-        try:
-            reader = gguf.GGUFReader(path)
-        except (ValueError, OSError) as exc:
-            raise GgufError(f"{path} cannot be read as GGUF: {exc}") from exc
+        model = GgufModel(path)
         self.path = path
-        self.architecture = str(_field(reader, "general.architecture"))
+        self.architecture = model.architecture
         if self.architecture not in ARCHITECTURES:
             raise GgufError(
                 f"{path} has architecture {self.architecture!r}; adapters are known for: {', '.join(ARCHITECTURES)}"
             )
-        self.blocks = int(_field(reader, f"{self.architecture}.block_count"))
-        self.heads = int(_field(reader, f"{self.architecture}.attention.head_count"))
-        self.kv_heads = int(_field(reader, f"{self.architecture}.attention.head_count_kv"))
-        # ggml lists the fastest axis first: (inputs, outputs)
-        self.shapes = {tensor.name: tuple(int(n) for n in tensor.shape) for tensor in reader.tensors}
+        self.blocks = model.number("block_count")
+        self.heads = model.number("attention.head_count")
+        self.kv_heads = model.number("attention.head_count_kv")
+        self.shapes = {name: tensor.shape[::-1] for name, tensor in model.tensors.items()}  # (inputs, outputs)
 
 
 def export_adapter(folder: Path, out: Path, *, base: Path) -> None:
@@ -90,14 +87,6 @@ def export_adapter(folder: Path, out: Path, *, base: Path) -> None:
         writer.add_float32(gguf.Keys.Adapter.LORA_ALPHA, alpha)
 
     write_gguf(out, served.architecture, describe, tensors)
-
-
-def _field(reader: gguf.GGUFReader, key: str) -> str | int:
-    field = reader.get_field(key)
-    if field is None:
-        raise GgufError(f"the base GGUF has no {key}; it is not a language model that can carry an adapter")
-    contents: str | int = field.contents()
-    return contents
 
 
 def _matching(pattern: Mapping[str, float], module: str, default: float) -> float:

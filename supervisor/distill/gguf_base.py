@@ -82,13 +82,15 @@ def config_of(source: GgufModel) -> PreTrainedConfig:
         raise DistillError(
             f"{source.path} is a mixture of experts, which lessons do not know yet; choose another model"
         )
+    if "token_embd.weight" not in source.tensors:
+        raise DistillError(f"{source.path} has no token_embd.weight; it is not a whole model")
     heads = source.number("attention.head_count")
     width = source.of_model("attention.key_length") or source.number("embedding_length") // heads
     turned = source.of_model("rope.dimension_count") or width
     if int(turned) != int(width):
         raise DistillError(f"{source.path} rotates {turned} of {width} values of a head, which lessons do not know")
     return KINDS[source.architecture][0](
-        vocab_size=int(source.tensors["token_embd.weight"].shape[1]),
+        vocab_size=source.tensors["token_embd.weight"].shape[0],
         hidden_size=source.number("embedding_length"),
         intermediate_size=source.number("feed_forward_length"),
         num_hidden_layers=source.number("block_count"),

@@ -4,7 +4,7 @@ The reverse of ``gguf_tokenizer``. A split of another name would load and give o
 refused.
 """
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 
 import gguf
@@ -19,7 +19,7 @@ PATTERNS = {name: pattern for pattern, name in SPLITS.items()}
 SAME = {"llama3": "llama-bpe", "llama-v3": "llama-bpe", "deepseek-r1-qwen": "qwen2"}  # other names of a split
 WHOLE_WORDS_FIRST = "llama-bpe"  # a piece of text that is a token is taken whole, without merging
 SPECIAL = (gguf.TokenType.CONTROL, gguf.TokenType.UNKNOWN)
-IN_VOCABULARY = (gguf.TokenType.NORMAL, gguf.TokenType.BYTE)
+ADDED = (*SPECIAL, gguf.TokenType.USER_DEFINED)
 
 
 def vocabulary(model: GgufModel) -> PreTrainedTokenizerBase:
@@ -44,13 +44,9 @@ def vocabulary(model: GgufModel) -> PreTrainedTokenizerBase:
 
 def byte_level(model: GgufModel, tokens: Sequence[str], types: Sequence[int]) -> Tokenizer:
     split = split_name(model)
-    tokenizer = Tokenizer(
-        models.BPE(
-            vocab={token: number for number, token in enumerate(tokens) if types[number] != gguf.TokenType.UNUSED},
-            merges=[pair(merge, model.path) for merge in model.strings("tokenizer.ggml.merges")],
-            ignore_merges=split == WHOLE_WORDS_FIRST,
-        )
-    )
+    known = {token: number for number, token in enumerate(tokens) if types[number] != gguf.TokenType.UNUSED}
+    merges = [pair(merge, known, model.path) for merge in model.strings("tokenizer.ggml.merges")]
+    tokenizer = Tokenizer(models.BPE(vocab=known, merges=merges, ignore_merges=split == WHOLE_WORDS_FIRST))
     pattern = PATTERNS.get(split)
     tokenizer.pre_tokenizer = (
         pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -68,9 +64,6 @@ def byte_level(model: GgufModel, tokens: Sequence[str], types: Sequence[int]) ->
     return tokenizer
 
 
-ADDED = (*SPECIAL, gguf.TokenType.USER_DEFINED)
-
-
 def split_name(model: GgufModel) -> str:
     kind, name = model.get("tokenizer.ggml.model"), str(model.get("tokenizer.ggml.pre"))
     name = SAME.get(name, name)
@@ -82,10 +75,10 @@ def split_name(model: GgufModel) -> str:
     return name
 
 
-def pair(merge: str, path: Path) -> tuple[str, str]:
+def pair(merge: str, known: Container[str], path: Path) -> tuple[str, str]:
     left, _, right = merge.partition(" ")
-    if not right:
-        raise DistillError(f"{path} has a broken merge rule {merge!r}; download the model again")
+    if left not in known or right not in known or left + right not in known:
+        raise DistillError(f"{path} has a merge rule {merge!r} for tokens that it does not have; download it again")
     return left, right
 
 

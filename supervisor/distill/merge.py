@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -25,7 +26,7 @@ from gguf import GGMLQuantizationType as Kind
 from numpy.typing import NDArray
 
 from supervisor.distill.gguf_file import replacing
-from supervisor.distill.gguf_read import GgufModel
+from supervisor.distill.gguf_read import GgufModel, Tensor
 from supervisor.errors import DistillError, GgufError
 
 WRITTEN = (Kind.Q8_0, Kind.BF16, Kind.F16, Kind.F32)  # types that a changed tensor may keep
@@ -57,13 +58,13 @@ class Delta:
 class Part:
     """One tensor of the merged file."""
 
-    tensor: gguf.ReaderTensor
+    tensor: Tensor
     delta: Delta | None  # None: copied as it is
     kind: Kind
 
     @property
     def size(self) -> int:
-        return int(int(self.tensor.n_elements) * bits(self.kind) / 8)
+        return int(prod(self.tensor.shape) * bits(self.kind) / 8)
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class Merge:
         """All that comes before the data: the base's own metadata, and where each tensor lies now."""
         table, offset = [], 0
         for part in self.parts:
-            name, shape = part.tensor.name.encode(), [int(side) for side in part.tensor.shape]
+            name, shape = part.tensor.name.encode(), part.tensor.shape[::-1]  # ggml lists the fastest axis first
             table.append(struct.pack("<Q", len(name)) + name + struct.pack(f"<I{len(shape)}Q", len(shape), *shape))
             table.append(struct.pack("<IQ", part.kind, offset))
             offset += part.size + padding(part.size, self.base.alignment)
@@ -92,7 +93,7 @@ class Merge:
     @property
     def types(self) -> dict[str, int]:
         changed = [part for part in self.parts if part.delta is not None]
-        return dict(Counter(f"{part.tensor.tensor_type.name} to {part.kind.name}" for part in changed))
+        return dict(Counter(f"{part.tensor.kind.name} to {part.kind.name}" for part in changed))
 
 
 def plan(base: GgufModel, adapter: GgufModel) -> Merge:
@@ -120,24 +121,24 @@ def read_delta(base: GgufModel, adapter: GgufModel, name: str, alpha: float) -> 
     a, b = adapter.load(f"{name}.lora_a"), adapter.load(f"{name}.lora_b")
     if name not in base.tensors:
         raise GgufError(f"{adapter.path} adapts {name}, which {base.path} does not have")
-    shape = tuple(int(side) for side in reversed(base.tensors[name].shape))  # (outputs, inputs)
+    shape = base.tensors[name].shape  # (outputs, inputs)
     if a.ndim != 2 or b.ndim != 2 or (b.shape[0], a.shape[1]) != shape or a.shape[0] != b.shape[1]:
         raise GgufError(f"{adapter.path}: {name} is {a.shape} by {b.shape}, in {base.path} {shape}: another base's")
     return Delta(a, b, alpha / a.shape[0])  # llama.cpp's scale
 
 
-def part_of(base: GgufModel, tensor: gguf.ReaderTensor, delta: Delta | None) -> Part:
+def part_of(base: GgufModel, tensor: Tensor, delta: Delta | None) -> Part:
     if delta is None or delta.is_nothing:
-        return Part(tensor, None, tensor.tensor_type)
+        return Part(tensor, None, tensor.kind)
     kind = next((kind for kind in choices(tensor) if keeps(base, tensor, delta, kind)), None)
     if kind is None:
         raise GgufError(f"{tensor.name} with its adapter is not finite, or beyond any type; the adapter is broken")
     return Part(tensor, delta, kind)
 
 
-def choices(tensor: gguf.ReaderTensor) -> Iterator[Kind]:
+def choices(tensor: Tensor) -> Iterator[Kind]:
     """Its own type, if it may stay, and then larger ones."""
-    own, length = tensor.tensor_type, int(tensor.shape[0])
+    own, length = tensor.kind, tensor.shape[-1]
     if own in WRITTEN:
         yield own
     yield from (kind for kind in LARGER if bits(kind) > bits(own) and length % int(gguf.GGML_QUANT_SIZES[kind][0]) == 0)
@@ -149,9 +150,9 @@ def bits(kind: Kind) -> Fraction:
     return Fraction(8 * int(width), int(block))
 
 
-def keeps(base: GgufModel, tensor: gguf.ReaderTensor, delta: Delta, kind: Kind) -> bool:
+def keeps(base: GgufModel, tensor: Tensor, delta: Delta, kind: Kind) -> bool:
     """Whether enough of the lesson is left when the sum is rounded to this type."""
-    count = int(tensor.shape[1])
+    count = tensor.shape[0]
     which = np.unique(np.linspace(0, count - 1, min(SAMPLE, count)).astype(np.intp))
     wanted = delta.rows(which)
     size = float(np.vdot(wanted, wanted))
@@ -179,9 +180,9 @@ def write(merge: Merge, out: Path) -> None:
 def pieces(base: GgufModel, part: Part) -> Iterator[NDArray[Any]]:
     """The tensor's bytes, a few rows at a time. GgufError for values that no model can have."""
     if part.delta is None:
-        yield part.tensor.data
+        yield base.stored(part.tensor)
         return
-    for first in range(0, int(part.tensor.shape[1]), ROWS):
+    for first in range(0, part.tensor.shape[0], ROWS):
         rows = slice(first, first + ROWS)
         values = base.rows(part.tensor.name, rows) + part.delta.rows(rows)
         if not np.isfinite(values).all():

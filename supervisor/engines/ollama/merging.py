@@ -36,7 +36,7 @@ class Merging:
 
     async def merge(self, base: Path, adapter: Path, out: Path, size: int) -> None:
         """Write ``out``, whole or not at all. RouteRefused says what went wrong."""
-        log.info("merging the adapter into a copy of the weights", bytes=size)
+        log.info("merging the adapter into a copy of the weights", size=f"{size / 1e9:.2f} GB")
         await self._run(base, adapter, out)
 
     async def _run(self, base: Path, adapter: Path, out: Path, *options: str) -> MergePlan:
