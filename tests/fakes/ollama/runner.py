@@ -14,6 +14,8 @@ from tests.fakes.ollama.failures import Refused
 from tests.fakes.ollama.runner_process import RunnerConfig
 
 TIMEOUT = httpx.Timeout(10.0, read=600.0)
+# llama.cpp's server closes a connection after some requests, or when it was idle: it could do so as we send the next.
+ONE_REQUEST_EACH = httpx.Limits(max_keepalive_connections=0)
 
 
 @dataclass
@@ -67,5 +69,5 @@ async def start(config: RunnerConfig) -> Child:
             process.kill()
             await process.aclose()
         raise
-    client = httpx.AsyncClient(base_url=line.decode(), timeout=TIMEOUT, trust_env=False)
+    client = httpx.AsyncClient(base_url=line.decode(), timeout=TIMEOUT, limits=ONE_REQUEST_EACH, trust_env=False)
     return Child(process, client)

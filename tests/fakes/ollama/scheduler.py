@@ -141,14 +141,14 @@ class Scheduler:
     async def _expire(self) -> None:
         while True:
             idle = [runner for runner in self.loaded.values() if not runner.requests]
-            for runner in [runner for runner in idle if runner.deadline <= anyio.current_time()]:
-                self.loaded.pop(weights_of(runner.model))  # first, so that nobody is given what is about to end
-                await runner.child.end()
+            first = min(idle, key=lambda runner: runner.deadline, default=None)
+            if first is not None and first.deadline <= anyio.current_time():
+                self.loaded.pop(weights_of(first.model))  # before it ends, so that nobody is given it
+                await first.child.end()
                 self._notify()
-            pause = min((runner.deadline for runner in idle), default=FOREVER)
-            changed = self._changed
-            with anyio.CancelScope(deadline=pause):
-                await changed.wait()
+                continue
+            with anyio.CancelScope(deadline=first.deadline if first else FOREVER):
+                await self._changed.wait()
 
     def _notify(self) -> None:
         self._changed.set()
