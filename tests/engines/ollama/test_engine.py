@@ -225,16 +225,21 @@ def test_a_request_is_repeated_with_the_shortest_of_replies() -> None:
     assert openai == {**HELLO, "stream": False, "max_tokens": 1}
 
 
-async def test_a_likely_reply_is_scored_from_its_text(house: World) -> None:
+async def test_a_likely_reply_is_scored_from_its_text_emoji_and_all(house: World) -> None:
     async with ready(house) as (engine, _):
-        said = texts(await say(engine, options={"num_predict": 12}))
+        said = texts(await say(engine, options={"num_predict": 40})).rstrip("\ufffd")
         score = await engine.score(QUESTION, said, model=ADAPTER)
 
-        assert "".join(score.tokens) == said
-        assert len(score.logprobs) == len(score.tokens) <= 12
-        assert all(value <= 0 for value in score.logprobs)
-        assert sum(score.logprobs) > -6.0
-        assert score.prompt_tokens > 0
+    assert not said.isascii()
+    assert "".join(score.tokens) == said
+    assert len(score.logprobs) == len(score.tokens) <= 40
+    assert all(value <= 0 for value in score.logprobs)
+    assert sum(score.logprobs) > -20.0
+    assert score.prompt_tokens > 0
+
+
+async def test_what_cannot_be_scored_is_told(house: World) -> None:
+    async with ready(house) as (engine, _):
         with pytest.raises(EngineError, match="none of the 20 likeliest"):
             await engine.score(QUESTION, "Ξ" * 3 + "zq", model=BASE)
         with pytest.raises(EngineError, match="takes no token ids"):
