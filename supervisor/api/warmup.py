@@ -32,8 +32,10 @@ class WarmUp:
     seconds: float | None = None  # until the first token
 
     def is_meant(self, messages: list[dict[str, Any]]) -> bool:
-        asked = next((message for message in reversed(messages) if message.get("role") == "user"), None)
-        return asked is not None and self.word in spoken(asked.get("content"))
+        """Behind what was asked, OpenClaw may put a user message of its own."""
+        return any(
+            message.get("role") == "user" and self.word in spoken(message.get("content")) for message in messages
+        )
 
 
 async def take(warm_up: WarmUp, engine: Engine, route: Route, body: Mapping[str, Any]) -> Response:

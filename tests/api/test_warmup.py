@@ -36,6 +36,14 @@ async def test_it_is_answered_at_the_door_and_is_no_completion_of_anybody(tmp_pa
     assert (warm_up.prompt_tokens, warm_up.seconds is not None) == (312, True)
 
 
+def test_it_is_known_behind_what_openclaw_writes_for_itself() -> None:
+    warm_up = WarmUp()
+    asked = [{"role": "user", "content": [{"type": "text", "text": f"Say ready ({warm_up.word})"}]}]
+
+    assert warm_up.is_meant([SYSTEM, *asked, {"role": "user", "content": "<<<BEGIN_OPENCLAW_INTERNAL_CONTEXT>>>"}])
+    assert not warm_up.is_meant([{"role": "assistant", "content": warm_up.word}])
+
+
 async def test_words_that_do_not_name_it_are_an_ordinary_turn(tmp_path: Path) -> None:
     async with in_process(tmp_path) as stage:
         await stage.client.post(CHAT, json=body("warm-up-0000000000000000"))
