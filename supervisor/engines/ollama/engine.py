@@ -8,8 +8,8 @@ All that it makes in the server's store has names of its own, ``clawlama/<adapte
 latter the bare base is served with the plan's context and threads.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any, Self, get_args
 
@@ -216,13 +216,10 @@ class OllamaEngine:
                 raise StillPreparing(self.doing)
             if not self._door.is_open:
                 raise EngineError("the engine rests; wake it before it can take another version")
-            before, taken = (self._version, self._tag), False
-            try:
-                await self._publisher.publish(version, partial(self._switch_to, version), live)
-                taken = True
-            finally:
-                if not taken:
-                    self._version, self._tag = before
+            before = self._version, self._tag
+            proved = None if live is None else partial(self._proved, live, before)
+            with self._back_on_failure(before):
+                await self._publisher.publish(version, partial(self._switch_to, version), proved)
             await self._prune()
 
     async def rest(self) -> None:
@@ -265,6 +262,22 @@ class OllamaEngine:
             self._version, self._tag = version, tag
         finally:
             self._door.open()
+
+    async def _proved(self, live: Live, before: tuple[Version | None, str]) -> bool:
+        """The next way to publish makes the same tag anew: nobody may be served from it meanwhile."""
+        with self._back_on_failure(before):
+            if yes := await live():
+                return yes
+        self._version, self._tag = before
+        return False
+
+    @contextmanager
+    def _back_on_failure(self, before: tuple[Version | None, str]) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self._version, self._tag = before
+            raise
 
     async def _read_ahead(self, tag: str) -> None:
         """Have the remembered prompt read, so that the next person does not wait for that. Not worth failing for."""

@@ -93,18 +93,31 @@ def compare(seen: tuple[Seen | None, ...], truth: list[float]) -> None:
     assert exact
 
 
-async def test_a_version_that_is_not_live_leaves_the_one_before_serving(model: Trained, tmp_path: Path) -> None:
+async def test_a_version_that_is_not_live_leaves_the_one_before_serving_to_those_who_chat(
+    model: Trained, tmp_path: Path
+) -> None:
+    said: list[str] = []
+
     async def no() -> bool:
         return False
 
     async with serving(model, tmp_path) as (engine, _):
         bare = (await say(engine, **EIGHT))["message"]["content"]
-        with pytest.raises(NotServed):
-            await engine.publish(version(model, tmp_path), no)
+
+        async def chat() -> None:
+            while True:
+                said.append((await say(engine, **EIGHT))["message"]["content"])
+
+        async with anyio.create_task_group() as tg:
+            tg.start_soon(chat)
+            with pytest.raises(NotServed):
+                await engine.publish(version(model, tmp_path), no)
+            tg.cancel_scope.cancel()
         again = (await say(engine, **EIGHT))["message"]["content"]
 
         assert engine.served.version is None
     assert again == bare
+    assert bare in said
 
 
 async def test_an_adapter_that_does_not_load_leaves_the_one_before_serving(model: Trained, tmp_path: Path) -> None:
