@@ -28,6 +28,7 @@ class Library:
         self.downloads: dict[str, str] = {}  # further models that are not: what is done, or what went wrong
         self._client = client
         self._setup = setup
+        self._place = setup.models  # where the server keeps its models, as far as we know
         self._puller = Puller(client, self._free_space, setup.known_models)
 
     async def ensure_base(self, report: Report) -> None:
@@ -54,6 +55,7 @@ class Library:
             raise EngineError(f"Ollama does not list {name} any more; start again to pull it")
         places = usual_places(self._setup.models, self._setup.own_models, shown.blob)
         store, stored, problem = await anyio.to_thread.run_sync(stored_model, places, name, entry.digest)
+        self._place = store.root if store else self._place
         return facts_of(name, int(entry.size or 0), shown, stored, problem), store
 
     async def _offered(self, model: str, *, pull: bool) -> bool:
@@ -88,5 +90,5 @@ class Library:
 
     def _free_space(self) -> int | None:
         """Bytes left where the server keeps its models; None where that is not known to be on this machine."""
-        place = self._setup.own_models if self.own_server else self._setup.models
+        place = self._setup.own_models if self.own_server else self._place
         return disk_usage(place).free if place is not None and place.is_dir() else None
