@@ -1,8 +1,9 @@
-"""``python -m supervisor.distill.merge BASE ADAPTER OUT ANSWER [--plan]``: an adapter added into a copy of its base.
+"""``python -m supervisor.distill.merge BASE ADAPTER OUT ANSWER [--plan | --check]``: an adapter added into its base.
 
 For servers that take no adapters. Tensors that the adapter does not touch are copied byte for byte, so is the
 metadata; a few rows at a time are in memory. ``ANSWER`` becomes a JSON object: ``size`` in bytes of the merged file,
-``types`` as ``{"Q4_K to Q8_0": tensors}``, or ``problem``. With ``--plan`` that is all that is written.
+``types`` as ``{"Q4_K to Q8_0": tensors}``, or ``problem``. With ``--plan`` nothing else is written; ``--check`` only
+looks whether the adapter fits.
 
 Each changed tensor gets the smallest type that keeps the lesson, its own first: a rounded weight rounds right back to
 itself when the lesson moved it by less than half a step, so that is measured on a sample of its rows. None gets fewer
@@ -206,11 +207,15 @@ def say(text: str) -> None:
 
 def main(argv: Sequence[str]) -> int:
     base, adapter, out, answer = map(Path, argv[:4])
+    told: dict[str, object] = {}
     try:
-        merge = plan(GgufModel(base), GgufModel(adapter))
-        if "--plan" not in argv:
-            write(merge, out)
-        told: dict[str, object] = {"size": merge.size, "types": merge.types}
+        if "--check" in argv:
+            read_deltas(GgufModel(base), GgufModel(adapter))
+        else:
+            merge = plan(GgufModel(base), GgufModel(adapter))
+            told = {"size": merge.size, "types": merge.types}
+            if "--plan" not in argv:
+                write(merge, out)
     except DistillError as exc:
         told = {"problem": str(exc)}
     except OSError as exc:

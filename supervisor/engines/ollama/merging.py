@@ -29,9 +29,13 @@ class Merging:
     owner: str  # see services.reaper.sweep
     scratch: Path  # a folder for the answers
 
+    async def check(self, base: Path, adapter: Path) -> None:
+        """RouteRefused when the adapter is not one for this base; a server would only find out when it loads both."""
+        await self._run(base, adapter, self.scratch / "none", "--check")
+
     async def size(self, base: Path, adapter: Path) -> int:
         """Bytes of the merged file. RouteRefused when the adapter does not fit the base."""
-        plan = await self._run(base, adapter, self.scratch / "plan.json", "--plan")
+        plan = await self._run(base, adapter, self.scratch / "none", "--plan")
         return plan.size
 
     async def merge(self, base: Path, adapter: Path, out: Path, size: int) -> None:

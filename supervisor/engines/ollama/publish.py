@@ -107,6 +107,7 @@ class Publisher:
                 return await prove(tag, switch, live)
             except EngineError as exc:
                 log.info("a tag made earlier does not serve, making it anew", tag=tag, why=str(exc))
+        await self._check_fits(version.gguf)
         for route in self._order(server):
             try:
                 await self._make(tag, wanted, route, version.gguf)
@@ -114,7 +115,7 @@ class Publisher:
             except (RouteRefused, StoreError, NotServed) as exc:
                 answers[route] = exc
             except EngineError as exc:
-                await self._client_answers(exc)
+                await self._server_tags()  # raises when the server is gone: no other way will do better then
                 answers[route] = exc
             else:
                 if live is not None:
@@ -126,13 +127,16 @@ class Publisher:
                 self._record.remember(server, None)
         raise no_way(tag, answers)
 
-    async def _client_answers(self, problem: EngineError) -> None:
-        """Raises the problem when the server is gone: no other way will do better then."""
-        with refusals():
-            try:
-                await self._client.list()
-            except EngineError as exc:
-                raise problem from exc
+    async def _check_fits(self, gguf: Path) -> None:
+        """RouteRefused when the adapter is not one for this base: a server takes it, and fails when it loads it."""
+        if self.store is None:
+            return
+        try:
+            base = await anyio.to_thread.run_sync(self.store.read, self._setup.base)
+        except StoreError as exc:
+            log.info("adapter not checked against its base", why=str(exc))
+            return
+        await self._merging.check(base.weights, gguf)
 
     async def _make(self, tag: str, wanted: Made, route: RouteName, gguf: Path) -> None:
         """Every blob is written down as ours before it is there; so are those of the tag that this one replaces."""

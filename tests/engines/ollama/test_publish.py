@@ -14,9 +14,11 @@ from supervisor.engines.ollama.publish import repository
 from supervisor.engines.ollama.routes import Order, Reach, by_merge, check_room
 from supervisor.engines.ollama.store import Store
 from supervisor.errors import EngineError, NotServed
+from tests.contract.ollama.adapters import write_adapter
 from tests.distill.llama_server import served
 from tests.engines.models import Trained
 from tests.engines.ollama.desk import ADAPTER, BASE, OURS, PARAMETERS, PROMPT, Desk, desk, version
+from tests.fakes.ollama.server import TINY_CHAT
 
 pytestmark = pytest.mark.anyio
 
@@ -226,14 +228,15 @@ async def test_a_way_that_was_not_it_leaves_no_blobs_behind(model: Trained, tmp_
         assert place.unused == set()
 
 
-async def test_an_adapter_that_does_not_fit_is_found_before_the_server_loads_it(model: Trained, tmp_path: Path) -> None:
+async def test_an_adapter_of_another_base_is_found_before_the_server_has_it(model: Trained, tmp_path: Path) -> None:
     async with desk(model, tmp_path) as place:
-        (tmp_path / "v0001.gguf").write_bytes(b"GGUF and no more")
+        other = write_adapter(tmp_path / "v0001.gguf", TINY_CHAT)
 
-        with pytest.raises(EngineError, match="cannot be read as GGUF"):
-            await place.publisher().publish(Version("v0001", tmp_path / "v0001.gguf"), place.switch, place.live)
+        with pytest.raises(EngineError, match="another base's"):
+            await place.publisher().publish(Version("v0001", other), place.switch, place.live)
 
         assert place.served == []
+        assert not {tag for tag in await place.tags() if tag.startswith(OURS)}
 
 
 async def test_a_server_that_is_gone_is_told_at_once(model: Trained, tmp_path: Path) -> None:
