@@ -83,9 +83,16 @@ def shorten(tokenizer: PreTrainedTokenizerBase, prompt: tuple[int, ...], limit: 
     """
     for less in range(min(SEAMS, limit)):
         short = head_and_tail(prompt, limit - less)
-        if len(short) == len(prompt) or ids(tokenizer, tokenizer.decode(short)) == short:
+        if len(short) == len(prompt) or ids(tokenizer, spell(tokenizer, short)) == short:
             return short
     return head_and_tail(prompt, limit)
+
+
+def spell(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int]) -> str:
+    """The text that these tokens are, special ones written out."""
+    text = tokenizer.decode(list(tokens), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    assert isinstance(text, str)
+    return text
 
 
 def head_and_tail(tokens: tuple[int, ...], limit: int) -> tuple[int, ...]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
-from supervisor.distill.batch import ids
+from supervisor.distill.batch import ids, spell
 
 BROKEN = "\N{REPLACEMENT CHARACTER}"  # how a token that ends inside a character is decoded
 
@@ -29,22 +29,16 @@ def spelled(
     characters, or it is a control token, which servers do not spell out.
     """
     opened = tuple(prompt[1:]) if prompt and prompt[0] == tokenizer.bos_token_id else tuple(prompt)
-    pieces = tuple(decode(tokenizer, [token]) for token in reply)
+    pieces = tuple(spell(tokenizer, [token]) for token in reply)
     control = set(tokenizer.all_special_ids)
     starts: list[int | None] = []
     for position, token in enumerate(reply):
         askable = position in wanted and token not in control and BROKEN not in pieces[position]
         starts.append(start_of(tokenizer, (*opened, *reply[:position])) if askable else None)
-    return Spelled(decode(tokenizer, (*opened, *reply)), tuple(starts), pieces)
+    return Spelled(spell(tokenizer, (*opened, *reply)), tuple(starts), pieces)
 
 
 def start_of(tokenizer: PreTrainedTokenizerBase, before: tuple[int, ...]) -> int | None:
     """Characters that these tokens are, if those characters are these tokens again."""
-    text = decode(tokenizer, before)
+    text = spell(tokenizer, before)
     return len(text) if ids(tokenizer, text) == before else None
-
-
-def decode(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int]) -> str:
-    text = tokenizer.decode(list(tokens), skip_special_tokens=False, clean_up_tokenization_spaces=False)
-    assert isinstance(text, str)
-    return text
