@@ -73,6 +73,8 @@ def bound(host: str, port: int) -> Iterator[socket.socket]:
             f"port {port} on {host} {problem}; stop what holds it, or choose another with CLAWLAMA_API_PORT"
         ) from exc
     with listener:
+        # What asyncio does for sockets that it makes: else each piece of a stream may wait 40 ms for the client's ACK.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         yield listener
 
 

@@ -132,3 +132,10 @@ async def test_what_clients_saw_to_its_end_survives_a_kill_of_the_server(tmp_pat
     async with open_journal(f"sqlite:///{tmp_path}/journal.db") as journal:
         kept = {one.id for one in await journal.completions(10**6)}
     assert set(complete) <= kept
+
+
+def test_pieces_of_a_stream_wait_for_no_acknowledgement() -> None:
+    with bound("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()) as _client:
+        accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
