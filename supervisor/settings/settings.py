@@ -105,7 +105,7 @@ class Settings(BaseModel):
     """OpenClaw subagent runs at the same time."""
 
     lean: Literal["auto", "on", "off"] = Field("auto", validation_alias=named("CLAWLAMA_LEAN"))
-    """Keep OpenClaw's prompt small, for small models; `auto` decides by the model's size."""
+    """Keep OpenClaw's prompt small, without tools; `auto`: for small models, and where no GPU reads it."""
 
     node_prefix: Path | None = Field(None, validation_alias=named("CLAWLAMA_NODE_PREFIX"))
     """npm prefix that holds Node and OpenClaw; unset: look on PATH."""
