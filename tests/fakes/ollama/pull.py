@@ -144,6 +144,7 @@ class Puller:
             if not download.waiting:
                 download.scope.cancel()
         if download.failure is not None:
+            yield download.progress  # Ollama pauses for seconds before it gives up, and tells how far it came meanwhile
             raise Refused(500, download.failure)
         yield {**download.progress, "completed": layer.size}
 
