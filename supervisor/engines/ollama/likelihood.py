@@ -117,7 +117,7 @@ async def generated(ask: Ask, model: str, text: str, length: int = 1) -> tuple[l
         "truncate": False,  # a text without its beginning would have other likelihoods
         "logprobs": True,
         "top_logprobs": TOP,
-        "options": {"num_predict": length, "temperature": 0.0},
+        "options": {"num_predict": length, "temperature": 0.0, "repeat_penalty": 1.0},
     }
     answer = await ask("/api/generate", body)
     if not answer.get("logprobs"):
