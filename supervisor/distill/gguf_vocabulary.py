@@ -11,6 +11,7 @@ import gguf
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from supervisor.distill import chatml
 from supervisor.distill.gguf_read import GgufModel
 from supervisor.distill.gguf_tokenizer import SPLITS
 from supervisor.errors import DistillError
@@ -24,22 +25,29 @@ ADDED = (*SPECIAL, gguf.TokenType.USER_DEFINED)
 
 def vocabulary(model: GgufModel) -> PreTrainedTokenizerBase:
     """Raises DistillError when the file has no chat template, or a tokenizer that we cannot rebuild."""
-    template = model.get("tokenizer.chat_template")
-    if not template:
-        raise DistillError(
-            f"{model.path} carries no chat template, so a lesson cannot know how a chat looks to it; "
-            "pull a build of the model that has one, for example its GGUF from hf.co"
-        )
     tokens, types = model.strings("tokenizer.ggml.tokens"), model.integers("tokenizer.ggml.token_type")
+    template = chat_template(model, tokens)
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=byte_level(model, tokens, types),
         bos_token=named(model, tokens, "bos"),
-        eos_token=closing(model, tokens, str(template)),
+        eos_token=closing(model, tokens, template),
         pad_token=named(model, tokens, "padding"),
         clean_up_tokenization_spaces=False,
     )
-    tokenizer.chat_template = str(template)
+    tokenizer.chat_template = template
     return tokenizer
+
+
+def chat_template(model: GgufModel, tokens: Sequence[str]) -> str:
+    template = model.get("tokenizer.chat_template")
+    if template:
+        return str(template)
+    if chatml.fits(set(tokens)):
+        return chatml.TEMPLATE
+    raise DistillError(
+        f"{model.path} carries no chat template, so a lesson cannot know how a chat looks to it; "
+        "pull a build of the model that has one, for example its GGUF from hf.co"
+    )
 
 
 def byte_level(model: GgufModel, tokens: Sequence[str], types: Sequence[int]) -> Tokenizer:
