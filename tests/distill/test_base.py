@@ -11,8 +11,11 @@ from transformers import AutoTokenizer
 from supervisor.distill.base import load_base
 from supervisor.distill.batch import ids
 from supervisor.distill.gguf import export_model
+from supervisor.distill.gguf_base import KINDS
+from supervisor.distill.gguf_model import ARCHITECTURES
 from supervisor.distill.lesson import run_lesson
 from supervisor.errors import DistillError
+from supervisor.plan.models import TEACHABLE
 from tests.distill import gguf_files, random_models
 from tests.distill.lessons import TEMPLATE, chat_model, job
 from tests.distill.llama_server import served
@@ -125,3 +128,7 @@ def test_a_file_that_is_no_gguf_is_refused_by_name(tmp_path: Path) -> None:
 
     with pytest.raises(DistillError, match="blob cannot be read as GGUF"):
         load_base(tmp_path / "blob")
+
+
+def test_the_plan_knows_which_kinds_can_be_taught() -> None:
+    assert set(KINDS) == set(ARCHITECTURES) == set(TEACHABLE)

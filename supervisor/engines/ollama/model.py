@@ -11,7 +11,7 @@ import ollama
 from supervisor.engines.ollama.names import parse_name
 from supervisor.engines.ollama.store import Store, StoredModel, find_store
 from supervisor.errors import EngineError, StoreError
-from supervisor.plan.models import BaseModelFacts, Sampling
+from supervisor.plan.models import TEACHABLE, BaseModelFacts, Sampling
 
 F16 = 2  # bytes
 FROM = re.compile(r"^FROM (?P<path>.*[/\\]blobs[/\\]sha256[-:](?P<hex>[0-9a-f]{64}))\s*$", re.MULTILINE)
@@ -106,6 +106,11 @@ def facts_of(name: str, size: int, shown: Shown, stored: StoredModel | None, pro
     weights = stored.weights if stored else shown.blob or Path("/nonexistent")
     if stored and stored.adapters:
         problem = f"{name} has an adapter of its own; choose the model that it was made from as CLAWLAMA_MODEL"
+    elif not problem and shown.architecture not in TEACHABLE:
+        problem = (
+            f"{name} is of the kind {shown.architecture!r} and serves as it is; "
+            f"to teach one, choose a model of the kind {' or '.join(TEACHABLE)}, such as qwen3:8b"
+        )
     return BaseModelFacts(
         name=name,
         trains_on=weights,

@@ -81,3 +81,12 @@ def test_a_store_that_is_not_to_be_found_serves_but_says_why_nothing_can_be_taug
 )
 def test_names_are_compared_as_ollama_does(name: str, same: str) -> None:
     assert canonical(name) == canonical(same)
+
+
+def test_a_kind_that_lessons_cannot_read_is_known_before_the_first_lesson() -> None:
+    info = {"general.architecture": "gpt-oss", "gpt-oss.context_length": 4096}
+
+    facts = facts_of("gpt-oss:20b", 1, read_show("gpt-oss:20b", show(info)), None, "")
+
+    assert facts.lessons is not None
+    assert "gpt-oss:20b is of the kind 'gpt-oss' and serves as it is" in facts.lessons
