@@ -1,6 +1,11 @@
 """A server of our own: started where none answers, with the plan's environment, gone when we are."""
 
+import json
 import os
+import re
+import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -15,8 +20,9 @@ from supervisor.engines.ollama.server import find_ollama, serve_command
 from supervisor.engines.ollama.setup import OllamaSetup, Tuning, address
 from supervisor.errors import EngineError, SettingsError
 from supervisor.services.output import Output
+from supervisor.services.reaper import sweep
 from supervisor.services.tree import Tree
-from tests.engines.ollama.world import ADAPTER, BASE, TUNING, prepare, say, shelves
+from tests.engines.ollama.world import ADAPTER, BASE, TUNING, prepare, say, shelves, until
 from tests.fakes.backend import answers, backend
 from tests.fakes.ollama.quirks import Quirks
 from tests.fakes.ollama.server import ROOT, registry_server
@@ -91,6 +97,74 @@ async def test_a_pull_goes_on_when_our_server_is_killed_in_the_middle(tmp_path: 
                 await anyio.sleep(0.01)
             await prepare(engine)
             assert engine.service.status().restarts == 1
+
+
+@pytest.mark.anyio
+async def test_a_pull_goes_on_after_our_own_death_which_leaves_no_server_behind(tmp_path: Path) -> None:
+    async with registry_server(shelves(tmp_path / "registry")) as shop:
+        quirks = Quirks(registry=shop.url, pull_bytes_per_second=2_000_000, part_bytes=300_000)
+        first = await killed_while_pulling(tmp_path / "data", quirks)
+        with anyio.fail_after(20):
+            await until(lambda: kept(tmp_path / "data") > 1_000_000)  # the server has noticed
+        sweep(str(tmp_path / "data"))
+        setup = own(tmp_path / "data", quirks)
+        async with kept_up(setup) as engine:
+            seen: list[str] = []
+            async with anyio.create_task_group() as tg:
+                tg.start_soon(note, engine, seen)
+                await prepare(engine)
+                tg.cancel_scope.cancel()
+
+    assert first > 40
+    assert next(int(percent) for percent in map(percent_of, seen) if percent not in (None, "0")) > 20
+
+
+async def killed_while_pulling(folder: Path, quirks: Quirks) -> int:
+    """Another one of us on this data folder, killed in the middle of a pull; per cent it had then."""
+    script = (
+        "import sys, anyio\n"
+        "from pathlib import Path\n"
+        "from supervisor.log import set_up_logging\n"
+        "from tests.engines.ollama.test_server import *\n"
+        "async def main():\n"
+        "    set_up_logging()\n"
+        "    quirks = Quirks.model_validate_json(sys.argv[2])\n"
+        "    async with kept_up(own(Path(sys.argv[1]), quirks)) as engine, anyio.create_task_group() as tg:\n"
+        "        await engine.reach()\n"
+        "        tg.start_soon(engine.ensure_model)\n"
+        "        while True:\n"
+        "            print(percent_of(engine.doing) or 0, flush=True)\n"
+        "            await anyio.sleep(0.02)\n"
+        "anyio.run(main)\n"
+    )
+    argv = [sys.executable, "-c", script, str(folder), quirks.model_dump_json()]
+    us = await anyio.open_process(argv, stdout=subprocess.PIPE, stderr=None, cwd=ROOT)
+    assert us.stdout is not None
+    told = ""
+    with anyio.fail_after(60):
+        while max(map(int, told.split("\n")[:-1]), default=0) <= 40:
+            told += (await us.stdout.receive()).decode()
+    us.send_signal(signal.SIGKILL)
+    await us.wait()
+    await us.stdout.aclose()
+    return max(map(int, told.split("\n")[:-1]))
+
+
+async def note(engine: OllamaEngine, seen: list[str]) -> None:
+    while True:
+        seen.append(engine.doing)
+        await anyio.sleep(0.01)
+
+
+def kept(folder: Path) -> int:
+    """Bytes of unfinished downloads that the next server will find."""
+    parts = (folder / "ollama" / "blobs").glob("*-partial-*")
+    return sum(int(json.loads(path.read_text() or '{"Completed": 0}')["Completed"]) for path in parts)
+
+
+def percent_of(doing: str) -> str | None:
+    found = re.search(r" (\d+) %", doing)
+    return found and found[1]
 
 
 @pytest.mark.anyio
