@@ -20,15 +20,20 @@ def status(data: Data = None, json: AsJson = False) -> None:
     if json:
         as_json(health)
         return
-    reason = f" ({health['reason']})" if health.get("reason") else ""
     console.print(
-        f"[bold]{health['phase']}[/bold]{reason}  model {health['model']}, adapter {health['adapter']} "
+        f"[bold]{escape(moment(health))}[/bold]  model {health['model']}, adapter {health['adapter']} "
         f"{health['version'] or '(nothing learned yet)'}",
         highlight=False,
     )
     console.print(services_table(health["services"]))
     for model, state in health["downloads"].items():
         console.print(f" [dim]{escape(model)}:[/dim] {escape(state)}", highlight=False, soft_wrap=True)
+
+
+def moment(health: dict[str, Any]) -> str:
+    """Phase and reason; a reason such as "pulling qwen3:8b 43 %" names the phase by itself."""
+    phase, reason = str(health["phase"]), str(health.get("reason") or "")
+    return reason if reason.startswith(phase) else f"{phase} ({reason})" if reason else phase
 
 
 def services_table(services: list[dict[str, Any]]) -> Table:

@@ -98,7 +98,8 @@ def banner(settings: Settings, running: Booted) -> Panel:
     rows.add_row("or here", 'clawlama chat, then clawlama feedback "be brief"')
     rows.add_row("Token", token_line(running))
     rows.add_row("API", f"{home.api_url}/v1 (its token: secrets/api_token)")
-    rows.add_row("Model", f"{home.model}, adapter {home.adapter}, context {running.plan.context} tokens")
+    engine = "Ollama" if running.plan.engine == "ollama" else "the embedded llama.cpp"
+    rows.add_row("Model", f"{home.model} on {engine}, adapter {home.adapter}, context {running.plan.context} tokens")
     if running.warm_up.prompt_tokens:
         rows.add_row("", f"OpenClaw's prompt, {running.warm_up.prompt_tokens} tokens, is read already")
     rows.add_row("Machine", machine(running.facts))
