@@ -225,8 +225,9 @@ class Publisher:
         theirs = [one for one in await self._server_tags() if one.startswith(f"{self._repository}:".lower())]
         if tag.lower() in theirs:
             raise EngineError(
-                f"Ollama has a model {tag} that this clawlama did not make, so it is left alone; remove it "
-                f"(`ollama rm {' '.join(sorted(theirs))}`), or choose another name with CLAWLAMA_ADAPTER"
+                f"Ollama has a model {tag} that this clawlama did not make, so it is left alone. If another one serves "
+                "it, choose another name here with CLAWLAMA_ADAPTER; if it is from a data folder that is gone or was "
+                f"restored, remove it: ollama rm {' '.join(sorted(theirs))}"
             )
 
     async def _remove(self, tag: str) -> None:
