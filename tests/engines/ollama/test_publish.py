@@ -189,6 +189,26 @@ async def test_a_tag_that_somebody_else_made_is_left_alone(model: Trained, tmp_p
         assert await place.says(f"{OURS}:v0001") == place.bare
 
 
+async def test_a_version_answers_all_the_while_the_server_writes_the_next_tag_in_place(
+    model: Trained, tmp_path: Path
+) -> None:
+    async with desk(model, tmp_path, torn_seconds=0.2) as place, anyio.create_task_group() as tasks:
+        publisher = place.publisher(store=False)
+        first = await publisher.publish(version(model, tmp_path), place.switch, place.live)
+        answer = await place.says(first)
+
+        async def ask() -> None:
+            while True:
+                assert await place.says(first) == answer
+
+        tasks.start_soon(ask)
+        second = await publisher.publish(version(model, tmp_path, 2), place.switch, place.live)
+        tasks.cancel_scope.cancel()
+
+        with anyio.CancelScope(shield=True):
+            assert await place.says(f"{OURS}:latest") == await place.says(second)
+
+
 async def test_an_alias_of_somebody_else_is_left_alone_and_ours_serve(model: Trained, tmp_path: Path) -> None:
     async with desk(model, tmp_path) as place:
         await place.client.copy(BASE, f"{OURS}:latest")
