@@ -1,6 +1,6 @@
 """A base model straight from the GGUF that is served: no second download, and just those rounded weights.
 
-Memory: the whole model in the chosen precision, and one tensor in float32 while it is copied.
+Memory: the whole model in the chosen precision, and a few thousand rows in float32 while they are copied.
 """
 
 from collections.abc import Iterator
@@ -9,7 +9,6 @@ from typing import Any
 import gguf
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
@@ -30,6 +29,7 @@ KINDS: dict[str, tuple[type[PreTrainedConfig], type[PreTrainedModel]]] = {
     "qwen2": (Qwen2Config, Qwen2ForCausalLM),
     "qwen3": (Qwen3Config, Qwen3ForCausalLM),
 }
+ROWS = 4096  # at a time
 ROPE_FACTORS = "rope_freqs.weight"  # what Llama 3.1 divides its rotation frequencies by
 
 
@@ -45,10 +45,10 @@ def model_from(source: GgufModel, dtype: torch.dtype) -> PreTrainedModel:
         name = names.get_name(ours, try_suffixes=(".weight", ".bias"))
         if name not in source.tensors:
             raise DistillError(f"{source.path} has no {name or ours}; it is not a whole {source.architecture} model")
-        values = torch.from_numpy(straightened(source, name, config))
+        values = loaded(source, name, config, dtype)
         if values.shape != getattr(module, parameter).shape:
             raise DistillError(f"{source.path}: {name} is {tuple(values.shape)}, which its own description denies")
-        setattr(module, parameter, torch.nn.Parameter(values.to(dtype), requires_grad=False))
+        setattr(module, parameter, torch.nn.Parameter(values, requires_grad=False))
         left.discard(name)
     if ROPE_FACTORS in left:
         factors = torch.from_numpy(source.load(ROPE_FACTORS))
@@ -117,11 +117,16 @@ def rope(source: GgufModel) -> dict[str, Any]:
     raise DistillError(f"{source.path} stretches its context by {scaling!r}, which lessons do not know; choose another")
 
 
-def straightened(source: GgufModel, name: str, config: PreTrainedConfig) -> NDArray[np.float32]:
+def loaded(source: GgufModel, name: str, config: PreTrainedConfig, dtype: torch.dtype) -> torch.Tensor:
     """A tensor in transformers' order of rows: ``llama`` files alternate what transformers keeps in halves."""
-    values = source.load(name)
     heads = rotated_heads(source.architecture, name, config.num_attention_heads, config.num_key_value_heads)
-    if heads is None:
-        return values
-    split = values.reshape(heads, values.shape[0] // heads // 2, 2, *values.shape[1:])
-    return np.ascontiguousarray(split.swapaxes(1, 2).reshape(values.shape))
+    if heads is not None:
+        rows = source.load(name)
+        split = rows.reshape(heads, rows.shape[0] // heads // 2, 2, *rows.shape[1:])
+        return torch.from_numpy(np.ascontiguousarray(split.swapaxes(1, 2).reshape(rows.shape))).to(dtype)
+    shape = source.tensors[name].shape
+    values = torch.empty(shape, dtype=dtype)
+    by_row = values.view(-1, shape[-1])
+    for first in range(0, len(by_row), ROWS):
+        by_row[first : first + ROWS] = torch.from_numpy(source.rows(name, slice(first, first + ROWS)))
+    return values
