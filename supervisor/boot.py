@@ -13,7 +13,7 @@ from pathlib import Path
 import anyio
 import structlog
 
-from supervisor.adapters.store import AdapterStore, file_record
+from supervisor.adapters.store import AdapterStore, AdapterVersion, file_record
 from supervisor.api.app import create_app
 from supervisor.api.context import ApiContext, StackStatus
 from supervisor.api.server import serve
@@ -28,8 +28,9 @@ from supervisor.gateway.validate import validate
 from supervisor.host.detect import detect
 from supervisor.host.facts import HostFacts
 from supervisor.journal.journal import Journal, open_journal
-from supervisor.learning.lesson import Base, Teaching
+from supervisor.learning.lesson import Base, Teaching, result_of
 from supervisor.learning.loop import Learning
+from supervisor.learning.proof import prove
 from supervisor.learning.queue import JobBuilder
 from supervisor.plan.choose import Choice
 from supervisor.plan.decide import decide
@@ -228,7 +229,7 @@ async def started_up(made: Made, tell: Tell) -> AsyncIterator[tuple[Plan, WarmUp
         async with api_up(made, context), kept_up(engine.service, ENGINE_STOPS_WITHIN, tell):
             write_running(made.data, made.running.model_copy(update={"ready": False}))
             tell(f"API on {made.running.api_url}; next the model, then OpenClaw (the slow one)")
-            plan = await prepared(made, tell)
+            plan = await prepared(made, start, tell)
             learning = Learning(teaching(made, plan, journal), timedelta(seconds=made.settings.feedback_patience_s))
             await write_gateway_files(made, plan, tell)
             async with kept_up(gateway, GATEWAY_STOPS_WITHIN, tell):
@@ -283,17 +284,22 @@ async def kept_up(service: Service | None, stop_within: float, tell: Tell) -> As
         tg.cancel_scope.cancel()
 
 
-async def prepared(made: Made, tell: Tell) -> Plan:
+async def prepared(made: Made, start: Start, tell: Tell) -> Plan:
     """Wait until the model serves, saying what takes so long."""
     async with anyio.create_task_group() as tg:
         tg.start_soon(tell_doing, made.serving, tell)
-        plan = await made.serving.prepare()
+        ready = await made.serving.prepare(lambda version: partial(is_live, made, version))
         tg.cancel_scope.cancel()
+    plan, start.problem = ready.plan, ready.problem
     for reason in plan.reasons:
         log.debug("plan", decision=reason)
     if plan.lesson_problem:
         log.warning("lessons may not work", problem=plan.lesson_problem)
     return plan
+
+
+async def is_live(made: Made, version: AdapterVersion) -> bool:
+    return (await prove(made.serving.engine, result_of(version))).holds
 
 
 async def tell_doing(serving: Serving, tell: Tell) -> None:

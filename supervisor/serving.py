@@ -1,25 +1,41 @@
 """From the chosen model to an engine that serves it. A model on disk is known at once; Ollama may pull it first."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import anyio
+import structlog
 
-from supervisor.adapters.store import AdapterStore
-from supervisor.engines.engine import Version
+from supervisor.adapters.store import AdapterStore, AdapterVersion
+from supervisor.engines.engine import Live, Version
 from supervisor.engines.llama import LlamaEngine
 from supervisor.engines.ollama.engine import OllamaEngine
 from supervisor.engines.ollama.pin import pinned
 from supervisor.engines.ollama.setup import Tuning, address
+from supervisor.errors import EngineError
 from supervisor.host.facts import HostFacts
 from supervisor.plan.decide import decide
 from supervisor.plan.memory import given_back
 from supervisor.plan.models import BaseModelFacts
 from supervisor.plan.plan import Plan
 from supervisor.settings.settings import Settings
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """``problem``: why not everything that was learned serves; empty when it does."""
+
+    plan: Plan
+    problem: str = ""
+
+
+LiveOf = Callable[[AdapterVersion], Live]
+"""How to find out whether what serves is this version."""
 
 
 class Serving(Protocol):
@@ -38,7 +54,7 @@ class Serving(Protocol):
         """Further models on their way: how far, or what is wrong."""
         ...
 
-    async def prepare(self) -> Plan:
+    async def prepare(self, live_of: LiveOf) -> Prepared:
         """Return once the current version serves, with the adapters bound to its base. Raises ClawlamaError."""
         ...
 
@@ -68,9 +84,9 @@ class LlamaServing:
     def downloads(self) -> Mapping[str, str]:
         return {}
 
-    async def prepare(self) -> Plan:
+    async def prepare(self, _live_of: LiveOf) -> Prepared:
         await self.engine.service.wait_ready()
-        return self.plan
+        return Prepared(self.plan)
 
     async def beside(self) -> None:
         return
@@ -98,7 +114,7 @@ class OllamaServing:
     def downloads(self) -> Mapping[str, str]:
         return self.engine.downloads
 
-    async def prepare(self) -> Plan:
+    async def prepare(self, live_of: LiveOf) -> Prepared:
         await self.engine.reach()
         await self.engine.ensure_model()
         model = await self.engine.model_facts()
@@ -108,8 +124,24 @@ class OllamaServing:
             self.adapters.bind(model.digest)
         await self.engine.tune(tuning(plan))
         current = await anyio.to_thread.run_sync(self.adapters.current, self.settings.adapter)
-        await self.engine.start(Version(current.manifest.version, current.gguf) if current else None)
-        return plan
+        return Prepared(plan, await self.start(current, live_of))
+
+    async def start(self, current: AdapterVersion | None, live_of: LiveOf) -> str:
+        """Serve the version, proved like a new one: the server may have become another since. Else the bare base.
+
+        The answer says what went wrong with it.
+        """
+        if current is not None:
+            name = current.manifest.version
+            try:
+                await self.engine.start(Version(name, current.gguf), live_of(current))
+            except EngineError as exc:
+                log.warning("the bare base serves", version=name, problem=str(exc))
+                await self.engine.start(None)
+                return f"{name} cannot be served, the bare {self.engine.served.base} serves: {exc}"
+            return ""
+        await self.engine.start(None)
+        return ""
 
     async def without_us(self, model: BaseModelFacts) -> HostFacts:
         """The machine without what a server that ran before us holds for us: it will be ours again.

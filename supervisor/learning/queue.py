@@ -57,6 +57,11 @@ class JobBuilder:
                 {"role": "assistant", "content": feedback.response},
                 behaviour=parent.folder if parent else None,
             )
+        if completion.base != self.plan.model.name:
+            raise DistillError(
+                f"reply {completion.id} was written by {completion.base}, and {self.plan.model.name} is the one that "
+                "learns; give the feedback on a reply of its own"
+            )
         return sample(
             feedback,
             completion.messages,

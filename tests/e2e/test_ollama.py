@@ -131,6 +131,16 @@ async def test_what_was_learned_serves_again_after_a_kill_and_a_change_of_model_
             assert (health["model"], health["version"]) == ("other", "v0001")  # the same weights: the adapter fits
             assert await life.end(signal.SIGTERM) == 0
 
+        await here.server.quirks(adapters="no_load")
+        stuck = Place(here.place.folder, {**here.place.more, "CLAWLAMA_PUBLISH": "create"})
+        async with started(stuck) as life:
+            await life.ready()
+            health = await life.health()
+            assert (health["phase"], health["version"]) == ("degraded", None)
+            assert "v0001 cannot be served, the bare tiny serves" in health["reason"]
+            assert await say(life, "How are you?", "bare")
+            assert await life.end(signal.SIGTERM) == 0
+
 
 async def test_a_pull_survives_the_end_of_the_server_and_of_us(tmp_path: Path) -> None:
     async with town(tmp_path, {"pull_bytes_per_second": SLOW}, CLAWLAMA_MODELS="other") as here:

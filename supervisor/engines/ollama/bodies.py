@@ -11,11 +11,17 @@ from supervisor.plan.models import Sampling
 def native_body(
     body: Mapping[str, Any], tag: str, keep_alive: str, options: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """``options``: for a model whose tag does not carry the plan's wishes as parameters; the caller's win."""
+    """``options``: for a model whose tag does not carry the plan's wishes as parameters; the caller's win.
+
+    ``shift`` is false unless the caller says otherwise, as in OpenClaw's requests: recent servers launch a runner with
+    or without it, so a request that differs from the one before loads the model anew and forgets what it has read.
+    """
     made = {**body, "model": tag}
     made.pop("name", None)
     if made.get("keep_alive") is None:
         made["keep_alive"] = seconds_or_text(keep_alive)
+    if made.get("shift") is None:
+        made["shift"] = False
     if options:
         given = made.get("options")
         made["options"] = {**options, **given} if isinstance(given, Mapping) else dict(options)

@@ -153,10 +153,10 @@ class OllamaEngine:
         self._publisher.parameters = loading_options(tuning)
         self._base_tag = await self._publisher.base_tag()
 
-    async def start(self, version: Version | None) -> None:
+    async def start(self, version: Version | None, live: Live | None = None) -> None:
         """Load this version (None: the bare base) and serve from now on. Raises EngineError."""
         self.doing = f"loading {version.name if version else self._setup.base}"
-        await self.publish(version)
+        await self.publish(version, live)
         self.doing = ""
 
     async def pull_others(self, *, again_in: float = AGAIN_IN) -> None:
@@ -197,12 +197,12 @@ class OllamaEngine:
         if not messages or not isinstance(reply, str):
             raise EngineError("Ollama takes no token ids; give the prompt as messages and the reply as text")
         async with self._inside():
-            return await score_reply(self._wire.ask, self._tag_of(model)[0], messages, reply)
+            return await score_reply(self._ask, self._tag_of(model)[0], messages, reply)
 
     async def look(self, passage: Passage, positions: Sequence[int], *, model: str) -> tuple[Seen | None, ...]:
         self._check(model)
         async with self._inside():
-            return await look_at(self._wire.ask, self._tag_of(model)[0], passage, positions)
+            return await look_at(self._ask, self._tag_of(model)[0], passage, positions)
 
     # Changing what serves
 
@@ -240,7 +240,7 @@ class OllamaEngine:
         async with self._switching:
             try:
                 if self._tag:
-                    await preload(self._client, self._tag, self._setup.keep_alive)
+                    await preload(self._ask, self._tag)
                     await self._read_ahead(self._tag)
             except EngineError as exc:
                 log.warning("engine does not wake well", problem=str(exc))
@@ -257,7 +257,7 @@ class OllamaEngine:
         """Load ``tag`` and read the remembered prompt, then have it serve. EngineError: the one before still does."""
         await self._door.close(drain=self._setup.drain)
         try:
-            await preload(self._client, tag, self._setup.keep_alive)
+            await preload(self._ask, tag)
             await self._read_ahead(tag)
             self._version, self._tag = version, tag
         finally:
@@ -278,6 +278,10 @@ class OllamaEngine:
         except BaseException:
             self._version, self._tag = before
             raise
+
+    async def _ask(self, path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A question of our own, so put that it neither unloads nor reloads what serves. Raises EngineError."""
+        return await self._wire.ask(path, native_body(body, str(body["model"]), self._setup.keep_alive))
 
     async def _read_ahead(self, tag: str) -> None:
         """Have the remembered prompt read, so that the next person does not wait for that. Not worth failing for."""

@@ -7,21 +7,22 @@ import anyio
 import httpx
 import ollama
 
-from supervisor.engines.ollama.bodies import seconds_or_text
+from supervisor.engines.ollama.likelihood import Ask
 from supervisor.errors import EngineError
 
 UNLOAD_WITHIN = 30.0  # seconds
 LOOK_EVERY = 0.1  # seconds; nothing announces an unload
 
 
-async def preload(client: ollama.AsyncClient, tag: str, keep_alive: str) -> None:
-    """Return once the model is in memory. Raises EngineError."""
+async def preload(ask: Ask, tag: str) -> None:
+    """Return once the model is in memory. Raises EngineError.
+
+    Not by the official client, which cannot say how the runner is to be launched.
+    """
     try:
-        await client.generate(model=tag, keep_alive=seconds_or_text(keep_alive))
-    except ollama.ResponseError as exc:
-        raise EngineError(f"Ollama cannot load {tag}: {exc.error}") from exc
-    except (httpx.TransportError, ConnectionError) as exc:
-        raise EngineError(f"Ollama was gone while it loaded {tag} ({exc or type(exc).__name__})") from exc
+        await ask("/api/generate", {"model": tag, "stream": False})
+    except EngineError as exc:
+        raise EngineError(f"Ollama cannot load {tag}: {exc}") from exc
 
 
 async def unload(client: ollama.AsyncClient, known: Iterable[str], ours: Callable[[str], bool]) -> None:

@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,9 @@ from supervisor.engines.engine import Version
 from supervisor.engines.ollama.memory import preload
 from supervisor.engines.ollama.merging import Merging
 from supervisor.engines.ollama.publish import Publisher, PublishSetup
+from supervisor.engines.ollama.setup import address
 from supervisor.engines.ollama.store import Store
+from supervisor.engines.ollama.wire import Wire
 from supervisor.services.output import Output
 from tests.distill.gguf_files import scaled
 from tests.engines.models import Trained
@@ -55,7 +57,9 @@ class Desk:
         return Merging(dict(os.environ), Output("merge"), "test", self.folder / "scratch")
 
     async def switch(self, tag: str) -> None:
-        await preload(self.client, tag, "5m")
+        wire = Wire(address(self.server.url))
+        async with aclosing(wire):
+            await preload(wire.ask, tag)
         self.serving = tag
         self.served.append(tag)
 
