@@ -43,6 +43,14 @@ class Town:
         async with httpx.AsyncClient(base_url=self.server.url, trust_env=False) as client:
             return {one["model"] for one in (await client.get("/api/tags")).json()["models"]}
 
+    async def unload(self) -> None:
+        """Return once the server has nothing in memory."""
+        async with httpx.AsyncClient(base_url=self.server.url, trust_env=False) as client:
+            with anyio.fail_after(PATIENCE):
+                while loaded := (await client.get("/api/ps")).json()["models"]:
+                    await client.post("/api/generate", json={"model": loaded[0]["model"], "keep_alive": 0})
+                    await anyio.sleep(0.1)
+
 
 @asynccontextmanager
 async def town(folder: Path, quirks: Mapping[str, Any] | None = None, **more: str) -> AsyncIterator[Town]:
@@ -132,6 +140,7 @@ async def test_what_was_learned_serves_again_after_a_kill_and_a_change_of_model_
             assert await life.end(signal.SIGTERM) == 0
 
         await here.server.quirks(adapters="no_load")
+        await here.unload()
         stuck = Place(here.place.folder, {**here.place.more, "CLAWLAMA_PUBLISH": "create"})
         async with started(stuck) as life:
             await life.ready()
