@@ -1,7 +1,6 @@
 """The only place where objects are made and joined. One block: inside it everything is up, after it nothing is left."""
 
 import shutil
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
@@ -18,12 +17,10 @@ from supervisor.api.app import create_app
 from supervisor.api.context import ApiContext, StackStatus
 from supervisor.api.server import serve
 from supervisor.api.warmup import WarmUp
-from supervisor.errors import ClawlamaError, GatewayError, MachineError
+from supervisor.errors import ClawlamaError
 from supervisor.executors.local import LocalExecutor
-from supervisor.gateway.client import ask
 from supervisor.gateway.command import OpenClaw, Tokens, prepare_folders
 from supervisor.gateway.leftovers import release_dead_lease, remove_lock_files
-from supervisor.gateway.output import readable
 from supervisor.gateway.validate import validate
 from supervisor.host.detect import detect
 from supervisor.host.facts import HostFacts
@@ -40,7 +37,6 @@ from supervisor.preflight import check, choice_for, runtime
 from supervisor.render.render import openclaw_json, workspace_files
 from supervisor.render.write import RenderedFile, write_files
 from supervisor.running import Running, forget_running, write_running
-from supervisor.services.output import LogFile, Output, terminal_sink
 from supervisor.services.reaper import adopt_orphans, end_descendants, sweep
 from supervisor.services.service import Service
 from supervisor.services.tree import Tree
@@ -50,26 +46,25 @@ from supervisor.settings.secrets import token
 from supervisor.settings.settings import Settings
 from supervisor.settings.sources import child_environment
 from supervisor.stack import (
-    GATEWAY,
     Outputs,
     gateway_config,
     gateway_service,
     llama_engine,
     ollama_engine,
     openclaw,
+    outputs_in,
+    plugin_folder,
     urls,
 )
-from supervisor.start import Start
+from supervisor.start import Start, Tell
+from supervisor.warming import FirstTurn
 
 # Seconds. The API has 4 after these, and Docker kills after 10.
 GATEWAY_STOPS_WITHIN = 4.0
 ENGINE_STOPS_WITHIN = 1.5
-WARM_WITHIN = 900.0  # seconds; a slow CPU reads ten tokens of prompt a second
 TELL_EVERY = 10.0  # seconds between two lines about a download
 
 log = structlog.get_logger()
-
-Tell = Callable[[str], None]  # one line for a person who watches us start
 
 
 @dataclass(frozen=True)
@@ -234,7 +229,8 @@ async def started_up(made: Made, tell: Tell) -> AsyncIterator[tuple[Plan, WarmUp
             await write_gateway_files(made, plan, tell)
             async with kept_up(gateway, GATEWAY_STOPS_WITHIN, tell):
                 await gateway.wait_ready()
-                await read_first(made, plan, start, warm_up, tell)
+                first = FirstTurn(made.running, warm_up, start, tell, partial(restart_gateway, made, gateway, tell))
+                plan = await first.take(plan, may_trim=made.settings.lean == "auto")
                 start.finished(learning)
                 async with anyio.create_task_group() as tg:
                     tg.start_soon(learning.run)
@@ -314,24 +310,6 @@ async def tell_doing(serving: Serving, tell: Tell) -> None:
         await anyio.sleep(0.2)
 
 
-async def read_first(made: Made, plan: Plan, start: Start, warm_up: WarmUp, tell: Tell) -> None:
-    """Take a turn through OpenClaw, so that the long beginning of every prompt is read before a person waits for it."""
-    start.phase = "warming"
-    home = made.running
-    question = f"Answer with the one word ready. ({warm_up.word})"
-    try:
-        with anyio.fail_after(WARM_WITHIN):
-            async for _ in ask(home.openclaw_url, home.openclaw_token, question, session="clawlama-warm-up"):
-                pass
-        tokens = warm_up.prompt_tokens
-        if tokens is not None:
-            tell(f"OpenClaw's prompt, {tokens} tokens, was read in {warm_up.seconds or 0:.1f} s")
-            decide(made.facts, made.settings, plan.model, prompt_tokens=tokens)  # does it leave room for a talk?
-    except (GatewayError, MachineError, TimeoutError) as exc:
-        start.problem = f"a first chat turn failed: {exc or 'no answer came'}"
-        log.warning("first turn failed", problem=str(exc) or f"no answer within {WARM_WITHIN:.0f} s")
-
-
 async def write_gateway_files(made: Made, plan: Plan, tell: Tell) -> None:
     """Render OpenClaw's files and have the real OpenClaw check them, unless it accepted the same ones before."""
     prepare_folders(made.claw)
@@ -345,6 +323,11 @@ async def write_gateway_files(made: Made, plan: Plan, tell: Tell) -> None:
     write_files(files, record=made.data.openclaw / "rendered.json")
     tell("OpenClaw's configuration")
     await validate(made.claw, plugin=made.plugin, stamp=made.data.openclaw / "validated", owner=str(made.data.root))
+
+
+async def restart_gateway(made: Made, gateway: Service, tell: Tell, plan: Plan) -> None:
+    await write_gateway_files(made, plan, tell)
+    await gateway.restart()
 
 
 def teaching(made: Made, plan: Plan, journal: Journal) -> Teaching:
@@ -365,30 +348,3 @@ def teaching(made: Made, plan: Plan, journal: Journal) -> Teaching:
 async def tell_ready(service: Service, tell: Tell) -> None:
     await service.wait_ready()
     tell(f"{service.name} ready after {service.status().ready_after or 0:.1f} s")
-
-
-def outputs_in(data: DataDir, tokens: Tokens, *, show: bool) -> Outputs:
-    """Each service's lines go to a file of its own and, when wanted, to the terminal; without tokens and chat text."""
-    secrets = [value for value in (tokens.gateway, tokens.api, tokens.telegram) if value]
-    terminal = terminal_sink(sys.stderr) if show else None
-
-    def without_secrets(text: str) -> str:
-        for secret in secrets:
-            text = text.replace(secret, "[token]")
-        return text
-
-    def without_chats(text: str) -> str:
-        return without_secrets("\n".join(map(readable, text.split("\n"))))
-
-    def output(name: str) -> Output:
-        redact = without_chats if name == GATEWAY else without_secrets
-        return Output(name, file=LogFile(data.logs / f"{name}.log"), terminal=terminal, redact=redact)
-
-    return output
-
-
-def plugin_folder() -> Path:
-    """OpenClaw's plugin of ours, in a wheel or in a checkout."""
-    package = Path(__file__).resolve().parent
-    wheel = package / "_plugin"
-    return wheel if wheel.is_dir() else package.parent / "image" / "openclaw-plugin"

@@ -54,6 +54,11 @@ class Serving(Protocol):
         """Further models on their way: how far, or what is wrong."""
         ...
 
+    @property
+    def trouble(self) -> str:
+        """What is wrong with a server that is not ours to keep up; empty when nothing is."""
+        ...
+
     async def prepare(self, live_of: LiveOf) -> Prepared:
         """Return once the current version serves, with the adapters bound to its base. Raises ClawlamaError."""
         ...
@@ -84,6 +89,10 @@ class LlamaServing:
     def downloads(self) -> Mapping[str, str]:
         return {}
 
+    @property
+    def trouble(self) -> str:
+        return ""
+
     async def prepare(self, _live_of: LiveOf) -> Prepared:
         await self.engine.service.wait_ready()
         return Prepared(self.plan)
@@ -113,6 +122,10 @@ class OllamaServing:
     @property
     def downloads(self) -> Mapping[str, str]:
         return self.engine.downloads
+
+    @property
+    def trouble(self) -> str:
+        return self.engine.trouble
 
     async def prepare(self, live_of: LiveOf) -> Prepared:
         await self.engine.reach()
@@ -152,7 +165,9 @@ class OllamaServing:
         return given_back(self.facts, ram=max(0, held.ram - model.weights), vram=held.vram)
 
     async def beside(self) -> None:
-        await self.engine.pull_others()
+        async with anyio.create_task_group() as tg:
+            tg.start_soon(self.engine.watch)
+            await self.engine.pull_others()
 
     async def base_now(self) -> str:
         return (await self.engine.model_facts()).digest or ""

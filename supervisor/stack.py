@@ -1,5 +1,6 @@
 """Our settings, said in the words of the engine and of OpenClaw's gateway."""
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,11 +13,12 @@ from supervisor.engines.ollama.server import find_ollama
 from supervisor.engines.ollama.setup import OllamaSetup, address
 from supervisor.gateway.command import FATAL_EXITS, START_TIMEOUT_S, OpenClaw, Tokens, gateway_command
 from supervisor.gateway.find import Runtime
+from supervisor.gateway.output import readable
 from supervisor.gateway.probe import gateway_started
 from supervisor.plan.catalog import CATALOG
 from supervisor.plan.plan import Plan
 from supervisor.render.render import GatewayConfig, Lean, ModelEntry, Telegram
-from supervisor.services.output import Output
+from supervisor.services.output import LogFile, Output, terminal_sink
 from supervisor.services.service import Service
 from supervisor.settings.datadir import DataDir
 from supervisor.settings.settings import Settings
@@ -142,3 +144,30 @@ def gateway_service(settings: Settings, data: DataDir, claw: OpenClaw, outputs: 
         fatal_exits=FATAL_EXITS,
         owner=str(data.root),
     )
+
+
+def outputs_in(data: DataDir, tokens: Tokens, *, show: bool) -> Outputs:
+    """Each service's lines go to a file of its own and, when wanted, to the terminal; without tokens and chat text."""
+    secrets = [value for value in (tokens.gateway, tokens.api, tokens.telegram) if value]
+    terminal = terminal_sink(sys.stderr) if show else None
+
+    def without_secrets(text: str) -> str:
+        for secret in secrets:
+            text = text.replace(secret, "[token]")
+        return text
+
+    def without_chats(text: str) -> str:
+        return without_secrets("\n".join(map(readable, text.split("\n"))))
+
+    def output(name: str) -> Output:
+        redact = without_chats if name == GATEWAY else without_secrets
+        return Output(name, file=LogFile(data.logs / f"{name}.log"), terminal=terminal, redact=redact)
+
+    return output
+
+
+def plugin_folder() -> Path:
+    """OpenClaw's plugin of ours, in a wheel or in a checkout."""
+    package = Path(__file__).resolve().parent
+    wheel = package / "_plugin"
+    return wheel if wheel.is_dir() else package.parent / "image" / "openclaw-plugin"

@@ -1,6 +1,6 @@
 """How far the start is and how everything fares since: what the health check says."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -8,6 +8,8 @@ from supervisor.api.context import Phase, StackStatus
 from supervisor.services.service import Service
 from supervisor.services.status import ServiceStatus
 from supervisor.serving import Serving
+
+Tell = Callable[[str], None]  # one line for a person who watches us start
 
 TROUBLE = {"backing_off", "failed", "stopped"}
 
@@ -31,10 +33,10 @@ class Start:
 
     def status(self, serving: Serving, services: Sequence[Service]) -> StackStatus:
         found = tuple(service.status() for service in services)
-        phase, reason = self._moment(serving.doing, found)
+        phase, reason = self._moment(serving.doing, serving.trouble, found)
         return StackStatus(phase=phase, reason=reason, services=found, downloads=serving.downloads)
 
-    def _moment(self, doing: str, services: Sequence[ServiceStatus]) -> tuple[Phase, str]:
+    def _moment(self, doing: str, trouble: str, services: Sequence[ServiceStatus]) -> tuple[Phase, str]:
         troubled = [service for service in services if service.state in TROUBLE]
         if troubled:
             return "degraded", "; ".join(f"{one.name} is {one.state.replace('_', ' ')}" for one in troubled)
@@ -46,4 +48,5 @@ class Start:
             return "learning", ""
         if any(service.state != "ready" for service in services):
             return "starting", ""
-        return ("degraded", self.problem) if self.problem else ("ready", "")
+        problem = trouble or self.problem
+        return ("degraded", problem) if problem else ("ready", "")

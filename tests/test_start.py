@@ -15,12 +15,13 @@ from supervisor.start import Start
 @dataclass
 class FakeServing:
     doing: str = ""
+    trouble: str = ""
     downloads: dict[str, str] = field(default_factory=dict)
 
 
-def moment(start: Start, doing: str = "", *states: State) -> tuple[str, str]:
+def moment(start: Start, doing: str = "", *states: State, trouble: str = "") -> tuple[str, str]:
     services = [cast("Service", SimpleNamespace(status=lambda state=state: service(state))) for state in states]
-    found = start.status(cast("Serving", FakeServing(doing)), services)
+    found = start.status(cast("Serving", FakeServing(doing, trouble)), services)
     return found.phase, found.reason
 
 
@@ -60,4 +61,5 @@ def test_a_service_in_trouble_and_a_first_turn_that_failed_degrade_it() -> None:
     start.finished(SimpleNamespace(teaching_now=None))
 
     assert moment(start, "", "ready") == ("degraded", "a first chat turn failed: no answer came")
+    assert moment(start, "", "ready", trouble="no Ollama answers") == ("degraded", "no Ollama answers")
     assert moment(start, "", "backing_off") == ("degraded", "openclaw is backing off")

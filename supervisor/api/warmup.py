@@ -31,6 +31,10 @@ class WarmUp:
     prompt_tokens: int | None = None
     seconds: float | None = None  # until the first token
 
+    def forget(self) -> None:
+        """Before another try."""
+        self.prompt_tokens = self.seconds = None
+
     def is_meant(self, messages: list[dict[str, Any]]) -> bool:
         """Behind what was asked, OpenClaw may put a user message of its own."""
         return any(

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
-from supervisor.boot import Booted, Tell, booted, one_error
+from supervisor.boot import Booted, booted, one_error
 from supervisor.cli.options import Data
 from supervisor.cli.show import errors
 from supervisor.gateway.client import control_ui_url
@@ -20,6 +20,7 @@ from supervisor.log import set_up_logging
 from supervisor.plan.explain import processor
 from supervisor.settings.settings import Settings
 from supervisor.settings.sources import load_settings
+from supervisor.start import Tell
 
 GIB = 2**30
 

@@ -49,6 +49,7 @@ from supervisor.services.output import Output
 from supervisor.services.service import Service
 
 REACH_WITHIN = 60.0  # seconds
+WATCH_EVERY = 10.0
 REACH_EVERY = 0.5
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -80,6 +81,7 @@ class OllamaEngine:
         self.service: Service | None = None
         self.doing = f"looking for Ollama at {setup.at.url}"  # for people; empty once requests are served
         self.server_version = ""
+        self.trouble = ""  # what is wrong with the server while it should serve
 
     async def __aenter__(self) -> Self:
         try:
@@ -158,6 +160,16 @@ class OllamaEngine:
         self.doing = f"loading {version.name if version else self._setup.base}"
         await self.publish(version, live)
         self.doing = ""
+
+    async def watch(self, every: float = WATCH_EVERY) -> None:
+        """Note in ``trouble`` when the server is gone, until cancelled. One of our own is kept up by its service."""
+        while True:
+            try:
+                version = await version_of(self._wire.client, self._setup.at)
+                self.trouble = "" if version else f"no Ollama answers at {self._setup.at.url}"
+            except EngineError as exc:
+                self.trouble = str(exc)
+            await anyio.sleep(every)
 
     async def pull_others(self, *, again_in: float = AGAIN_IN) -> None:
         """Pull the further models one by one and offer each once it is there; ``downloads`` says how it goes."""

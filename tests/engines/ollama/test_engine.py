@@ -353,3 +353,13 @@ async def test_a_changed_plan_is_baked_into_our_tag_anew(house: World) -> None:
         await say(engine)
 
         assert await around.loaded() == {TAG: 320}
+
+
+async def test_a_server_that_is_gone_is_noticed_and_so_is_its_return(tmp_path: Path) -> None:
+    async with ready(tmp_path) as (engine, around), anyio.create_task_group() as tg:
+        tg.start_soon(engine.watch, 0.05)
+        await around.server.kill()
+        await until(lambda: "no Ollama answers at" in engine.trouble)
+        await around.server.start()
+        await until(lambda: not engine.trouble)
+        tg.cancel_scope.cancel()
