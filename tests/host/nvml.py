@@ -1,6 +1,7 @@
-"""NVML as it answered, or would have: a record replayed with the real library's errors.
+"""NVML as it would answer on machines of other people: a file of answers, given with the real library's errors.
 
-A record is what the calls give; a number in the place of a value is the error code that the call ended with.
+The files are composed from NVML's documentation and reports, not captured. A number in the place of a value is the
+error code that the call ends with.
 """
 
 import json
