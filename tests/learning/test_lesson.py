@@ -382,7 +382,9 @@ async def test_a_prompt_with_tools_and_a_prompt_that_was_cut_can_be_proved_live(
 ) -> None:
     async with classroom(base, tmp_path) as room:
         said = [{"role": "user", "content": question}]
-        reply = completion("Hello there! 😊🎉", messages=said, request={"messages": said, "tools": tools})
+        reply = completion(
+            "Hello there! 😊🎉", messages=said, base=room.plan.model.name, request={"messages": said, "tools": tools}
+        )
         await room.journal.add_completion(reply)
         await taught(room.journal, feedback(completion_id=reply.id), **training)
         lesson = await room.journal.claim_lesson(patience=timedelta(0))

@@ -36,7 +36,8 @@ class Room:
 
 
 def plan() -> Plan:
-    return decide(machine(), settings(), model())
+    """On the model that the samples were written by."""
+    return decide(machine(), settings(), replace(model(), name="tiny-chat"))
 
 
 @pytest.fixture
@@ -202,7 +203,7 @@ async def test_a_lesson_without_feedback_or_of_an_unknown_reply_is_refused(room:
 
 async def test_a_model_that_cannot_be_taught_says_why(room: Room) -> None:
     lesson = await taught(room.journal, feedback())
-    experts = replace(plan(), model=replace(model(), lessons="a mixture of experts"))
+    experts = replace(plan(), model=replace(model(), name="m", lessons="a mixture of experts"))
 
     with pytest.raises(DistillError, match="m cannot be taught: a mixture of experts"):
         await JobBuilder(room.journal, room.adapters, experts).build(lesson, room.out, Path("/weights"))
@@ -217,3 +218,11 @@ async def test_a_lesson_on_one_file_trains_on_what_serves(room: Room, tmp_path: 
     )
 
     assert (job.base, job.base_gguf) == (weights, weights)
+
+
+async def test_a_reply_of_another_model_is_not_taught_to_this_one(room: Room) -> None:
+    one = completion(base="other", version=None)
+    await room.journal.add_completion(one)
+
+    with pytest.raises(DistillError, match="was written by other, and tiny-chat is the one that learns"):
+        await room.job(feedback(completion_id=one.id))

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import anyio
 import httpx
+import psutil
 from anyio.abc import Process
 
 from tests.fakes.ollama.quirks import Quirks
@@ -20,6 +21,7 @@ from tests.fakes.ports import free_port
 ROOT = Path(__file__).resolve().parents[3]
 TINY_CHAT = ROOT / "models" / "tiny-chat" / "tiny-chat.gguf"
 S = TypeVar("S", bound="Served")
+LINGER = 2.0  # seconds for runners to follow their server; some are told to outlive it
 START_TIMEOUT = 60.0  # seconds on a busy machine
 
 
@@ -47,11 +49,15 @@ class Served:
                     await anyio.sleep(0.02)
 
     async def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
-        """Return once it has ended."""
+        """Return once it has ended, and the dead of its runners are buried: a test may have made us their parent."""
         if self.process is not None:
+            runners = below(self.process.pid)
             if self.process.returncode is None:
                 self.process.send_signal(how)
             await self.process.wait()
+            with anyio.move_on_after(LINGER):
+                while runners := [pid for pid in runners if not buried(pid)]:  # noqa: ASYNC110
+                    await anyio.sleep(0.01)
 
     async def kill(self) -> None:
         await self.stop(signal.SIGKILL)
@@ -71,6 +77,21 @@ class OllamaServer(Served):
             answer = await client.post("/_standin/quirks", json=values)
         answer.raise_for_status()
         return Quirks.model_validate(answer.json())
+
+
+def below(pid: int) -> list[int]:
+    try:
+        return [child.pid for child in psutil.Process(pid).children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def buried(pid: int) -> bool:
+    """Whether nothing is left of a process that may have become our child."""
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    except ChildProcessError:
+        return True
 
 
 async def answers(client: httpx.AsyncClient, url: str) -> bool:
