@@ -4,11 +4,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import anyio
+import structlog
 
+from supervisor.errors import EngineError
 from supervisor.journal.changes import Changes
 from supervisor.learning.lesson import Teaching, teach
 
 STOP_WITHIN = 2.0  # seconds to note that a lesson was stopped
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 
 @dataclass
@@ -18,6 +22,7 @@ class Learning:
     teaching: Teaching
     patience: timedelta
     teaching_now: str | None = None  # the lesson under way, for health
+    again_in: float = 10.0  # seconds until an engine that is gone is looked for again
 
     async def run(self) -> None:
         """Teach until cancelled. A lesson under way then, or when we died before, is taken up at the next start."""
@@ -30,14 +35,29 @@ class Learning:
                     await self._wait(changes)
                     continue
                 self.teaching_now = lesson.id
+                there = False
                 try:
-                    await teach(self.teaching, lesson)
+                    if there := await self._base_is_there():
+                        await teach(self.teaching, lesson)
+                    else:
+                        await journal.release_lesson(lesson.id)
                 except anyio.get_cancelled_exc_class():
                     with anyio.move_on_after(STOP_WITHIN, shield=True):
                         await journal.release_lesson(lesson.id)
                     raise
                 finally:
                     self.teaching_now = None
+                if not there:
+                    await anyio.sleep(self.again_in)
+
+    async def _base_is_there(self) -> bool:
+        """A server that is gone costs a lesson none of its attempts: it waits for the return."""
+        try:
+            await self.teaching.base.now()
+        except EngineError as exc:
+            log.warning("lesson waits", problem=str(exc), again_in=self.again_in)
+            return False
+        return True
 
     async def _wait(self, changes: Changes) -> None:
         """Until the journal changes, or a gathering lesson has waited long enough."""

@@ -370,6 +370,35 @@ async def test_the_loop_teaches_what_is_queued_and_what_has_waited_long_enough(b
         assert (await room.journal.lesson(gathering.id)).state == "done"
 
 
+@dataclass
+class Away:
+    """A server that is gone for the first few times that somebody asks."""
+
+    times: int
+
+    async def digest(self) -> str:
+        self.times -= 1
+        if self.times >= 0:
+            raise EngineError("Ollama does not say what it has")
+        return SERVED
+
+
+async def test_a_lesson_waits_for_a_server_that_is_gone_and_loses_no_attempt(base: Path, tmp_path: Path) -> None:
+    async with classroom(base, tmp_path) as room, anyio.create_task_group() as tg:
+        server = Away(MAX_ATTEMPTS + 2)
+        away = replace(room, base=replace(room.base, now=server.digest))
+        lesson = await waiting(room.journal)
+        async with room.journal.changes() as changes:
+            tg.start_soon(Learning(away, patience=timedelta(0), again_in=0.01).run)
+            async for _ in changes:
+                if (await room.journal.lesson(lesson.id)).ended:
+                    break
+        tg.cancel_scope.cancel()
+
+        ended = await room.journal.lesson(lesson.id)
+        assert (ended.state, ended.attempts) == ("done", 1)
+
+
 @pytest.mark.parametrize(
     ("question", "tools", "training"),
     [
