@@ -1,8 +1,10 @@
 """Can we start?  Looked at before anything is started, by ``clawlama up`` and, for people, by ``clawlama doctor``."""
 
+import errno
 import secrets
 import socket
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -30,6 +32,7 @@ from supervisor.settings.datadir import DataDir
 from supervisor.settings.settings import Settings
 from supervisor.settings.sources import child_environment
 
+PORT_PATIENCE = 3.0  # seconds
 MIN_FREE = 2 * GIB  # journal, OpenClaw's state and a few adapter versions with room to spare
 
 
@@ -160,17 +163,27 @@ def ports(settings: Settings) -> list[tuple[str, str, int, str]]:
 
 
 def port_free(host: str, port: int, variable: str) -> str:
+    """A process that was just killed may hold its port a little longer: its threads end one by one."""
+    deadline = time.monotonic() + PORT_PATIENCE
+    while (problem := bind_problem(host, port)) is not None:
+        if problem.errno != errno.EADDRINUSE or time.monotonic() > deadline:
+            raise MachineError(
+                f"{host}:{port} cannot be used ({problem.strerror}); "
+                f"stop what listens there, or set {variable} to another port"
+            ) from problem
+        time.sleep(0.05)
+    return f"{port} is free"
+
+
+def bind_problem(host: str, port: int) -> OSError | None:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError as exc:
-            raise MachineError(
-                f"{host}:{port} cannot be used ({exc.strerror}); "
-                f"stop what listens there, or set {variable} to another port"
-            ) from exc
-    return f"{port} is free"
+            return exc
+    return None
 
 
 def free_port() -> int:
