@@ -19,6 +19,7 @@ from supervisor.api.server import serve
 from supervisor.api.warmup import WarmUp
 from supervisor.errors import ClawlamaError
 from supervisor.executors.local import LocalExecutor
+from supervisor.first_turn import FirstTurn
 from supervisor.gateway.command import OpenClaw, Tokens, prepare_folders
 from supervisor.gateway.leftovers import release_dead_lease, remove_lock_files
 from supervisor.gateway.validate import validate
@@ -57,7 +58,6 @@ from supervisor.stack import (
     urls,
 )
 from supervisor.start import Start, Tell
-from supervisor.warming import FirstTurn
 
 # Seconds. The API has 4 after these, and Docker kills after 10.
 GATEWAY_STOPS_WITHIN = 4.0

@@ -163,7 +163,7 @@ def ports(settings: Settings) -> list[tuple[str, str, int, str]]:
 
 
 def port_free(host: str, port: int, variable: str) -> str:
-    """A process that was just killed may hold its port a little longer: its threads end one by one."""
+    """Waits a moment: a process that is being killed loses the mark by which we know it first, and its ports last."""
     deadline = time.monotonic() + PORT_PATIENCE
     while (problem := bind_problem(host, port)) is not None:
         if problem.errno != errno.EADDRINUSE or time.monotonic() > deadline:

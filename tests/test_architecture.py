@@ -38,7 +38,7 @@ ORDER = (
     "backup",
     "dashboard",
     "start",  # what the health check says, from the pull to the lesson under way
-    "warming",  # the first turn after a start
+    "first_turn",  # taken by ourselves after a start
     "boot",
     "cli",
     "__main__",

@@ -146,7 +146,10 @@ class Engine(Protocol):
         ...
 
     def remember(self, route: Route, body: Mapping[str, Any]) -> None:
-        """A typical request: whatever is loaded from now on reads its prompt before it serves."""
+        """A request with a typical prompt, for a reply of one token in one piece.
+
+        Whatever is loaded from now on answers it before it serves, so that nobody waits for the reading.
+        """
         ...
 
     async def rest(self) -> None:

@@ -205,10 +205,9 @@ class LlamaEngine:
         if self._remembered is None:
             return
         route, body = self._remembered
-        short = {**body, "stream": False, "max_tokens": 1, **self._adapters(tuned=self._version is not None)}
-        short.pop("stream_options", None)
+        adapters = self._adapters(tuned=self._version is not None)
         try:
-            await self._ask(await self._endpoint(), route, short)
+            await self._ask(await self._endpoint(), route, {**body, **adapters})
         except EngineError as exc:
             log.warning("prompt not read ahead", problem=str(exc))
 

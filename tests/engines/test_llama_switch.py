@@ -184,7 +184,7 @@ async def test_no_request_is_lost_over_many_versions(model: Trained, tmp_path: P
 
 async def test_what_is_loaded_anew_has_read_the_remembered_prompt(model: Trained, tmp_path: Path) -> None:
     async with engine(model.base, tmp_path) as one:
-        one.remember(CHAT, chat(stream=True, max_tokens=99))
+        one.remember(CHAT, chat(max_tokens=1))
         cached = []
         for version in (model.version, None):
             await one.publish(version)

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from supervisor.engines.engine import OPENAI_ROUTES, Route
 from supervisor.engines.ollama.setup import Tuning
 from supervisor.plan.models import Sampling
 
@@ -43,15 +42,6 @@ def loading_options(tuning: Tuning) -> dict[str, Any]:
     """The options that decide how a model is loaded; another value in a request loads it anew."""
     made = {"num_ctx": tuning.context}
     return made if tuning.threads is None else {**made, "num_thread": tuning.threads}
-
-
-def one_token(route: Route, body: Mapping[str, Any]) -> dict[str, Any]:
-    """The same request, so that its prompt is read and remembered, but with the shortest of replies."""
-    made = {name: value for name, value in body.items() if name not in ("stream_options", "max_completion_tokens")}
-    if route in OPENAI_ROUTES:
-        return {**made, "stream": False, "max_tokens": 1}
-    given = body.get("options")
-    return {**made, "stream": False, "options": {**(given if isinstance(given, Mapping) else {}), "num_predict": 1}}
 
 
 def seconds_or_text(keep_alive: str) -> int | str:

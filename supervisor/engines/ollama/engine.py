@@ -31,7 +31,7 @@ from supervisor.engines.engine import (
     Served,
     Version,
 )
-from supervisor.engines.ollama.bodies import loading_options, native_body, one_token, openai_body
+from supervisor.engines.ollama.bodies import loading_options, native_body, openai_body
 from supervisor.engines.ollama.library import AGAIN_IN, Library
 from supervisor.engines.ollama.likelihood import look_at, score_reply
 from supervisor.engines.ollama.memory import Held, held, preload, unload
@@ -301,7 +301,7 @@ class OllamaEngine:
             return
         route, body = self._remembered
         try:
-            await self._wire.ask(route, self._body(route, one_token(route, body), tag))
+            await self._wire.ask(route, self._body(route, body, tag))
         except EngineError as exc:
             log.warning("prompt not read ahead", model=tag, problem=str(exc))
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
+from supervisor.adapters.store import sync_folder
 from supervisor.engines.ollama.manifest import Layer
 from supervisor.engines.ollama.names import ModelName
 from supervisor.engines.ollama.store import NEWER, OLDER, Store, manifest_path, sha256
@@ -116,14 +117,6 @@ def replace(target: Path, content: bytes, fresh: Path) -> None:
         sync_folder(target.parent)
     finally:
         fresh.unlink(missing_ok=True)
-
-
-def sync_folder(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @contextmanager

@@ -11,7 +11,6 @@ import anyio
 import pytest
 
 from supervisor.engines.engine import Passage, Route
-from supervisor.engines.ollama.bodies import one_token
 from supervisor.engines.ollama.engine import OllamaEngine
 from supervisor.errors import EngineError, RequestError, StillPreparing, UnknownModel
 from supervisor.services.output import Output
@@ -204,25 +203,17 @@ async def test_resting_waits_for_replies_that_are_being_made(house: World) -> No
 
 @pytest.mark.parametrize(
     ("route", "more", "context"),
-    [("/api/chat", {"options": {"num_ctx": 300}}, 300), ("/v1/chat/completions", {"stream_options": {}}, 512)],
+    [("/api/chat", {"options": {"num_ctx": 300}}, 300), ("/v1/chat/completions", {}, 512)],
 )
 async def test_what_wakes_reads_the_remembered_prompt(
     house: World, route: Route, more: dict[str, Any], context: int
 ) -> None:
     async with ready(house) as (engine, around):
-        engine.remember(route, {**HELLO, **more, "stream": True, "max_completion_tokens": 99})
+        engine.remember(route, {**HELLO, **more, "stream": False})
         await engine.rest()
         await engine.wake()
 
         assert await around.loaded() == {TAG: context}
-
-
-def test_a_request_is_repeated_with_the_shortest_of_replies() -> None:
-    native = one_token("/api/chat", {**HELLO, "options": {"num_ctx": 7, "num_predict": 9}})
-    openai = one_token("/v1/chat/completions", {**HELLO, "stream_options": {}, "max_completion_tokens": 9})
-
-    assert native == {**HELLO, "stream": False, "options": {"num_ctx": 7, "num_predict": 1}}
-    assert openai == {**HELLO, "stream": False, "max_tokens": 1}
 
 
 async def test_a_likely_reply_is_scored_from_its_text_emoji_and_all(house: World) -> None:

@@ -160,7 +160,7 @@ async def test_everybody_who_chats_through_a_switch_gets_a_whole_reply(model: Tr
 
 
 async def test_a_new_version_is_loaded_with_the_remembered_request(model: Trained, tmp_path: Path) -> None:
-    typical = {**EIGHT, "options": {"num_ctx": 300}, "stream": True}
+    typical = {**EIGHT, "options": {"num_ctx": 300, "num_predict": 1}, "stream": False}
 
     async with serving(model, tmp_path) as (engine, around):
         engine.remember("/api/chat", typical)

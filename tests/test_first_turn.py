@@ -10,11 +10,11 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 
 from supervisor.api.warmup import WarmUp
+from supervisor.first_turn import FirstTurn, crowded
 from supervisor.plan.decide import decide
 from supervisor.plan.plan import Plan
 from supervisor.running import Running
 from supervisor.start import Start
-from supervisor.warming import FirstTurn, crowded
 from tests.fakes.openai import serving
 from tests.plan.machines import machine, model, settings
 
