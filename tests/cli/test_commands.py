@@ -8,12 +8,11 @@ import pytest
 from typer.testing import CliRunner
 
 from supervisor.adapters.store import AdapterStore
-from supervisor.cli.main import app
+from supervisor.cli.main import COMMANDS, app
 from supervisor.settings.datadir import DataDir
 from tests.adapters.versions import NAME, made
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ["up", "demo", "chat", "feedback", "lessons", "adapters", "status", "doctor", "settings"]
 
 
 def clawlama(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -35,6 +34,22 @@ def test_every_command_explains_itself(command: str) -> None:
 
     assert ended.exit_code == 0
     assert f"{command} [OPTIONS]" in ended.stdout
+
+
+def test_a_misspelt_command_is_answered_with_the_right_one() -> None:
+    ended = clawlama("statsu")
+
+    assert ended.returncode == 2
+    assert "Did you mean 'status'?" in ended.stderr
+
+
+def test_a_command_loads_only_what_it_needs() -> None:
+    look = "import sys; from supervisor.cli.main import app; app(['status', '--help'], standalone_mode=False); "
+    argv = [sys.executable, "-c", look + "print(*sys.modules)"]
+    ended = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+
+    assert "supervisor.cli.status" in ended.stdout
+    assert "supervisor.boot" not in ended.stdout
 
 
 def test_a_command_that_needs_a_running_one_says_how_to_start_it(tmp_path: Path) -> None:
