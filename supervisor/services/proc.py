@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
+TICKS = os.sysconf("SC_CLK_TCK")  # a second
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,7 @@ class Proc:
     state: str
     threads: int
     rss: int  # bytes; shared pages count in every process
+    cpu: float  # seconds that it and its children that have ended and were waited for have computed
 
     @property
     def dead(self) -> bool:
@@ -48,6 +50,7 @@ def _read(pid: int) -> Proc | None:
         state=fields[0].decode(),
         threads=int(fields[17]),
         rss=int(fields[21]) * PAGE,
+        cpu=sum(map(int, fields[11:15])) / TICKS,
     )
 
 

@@ -12,7 +12,7 @@ from supervisor.errors import ClawlamaError, CrashLoop, ServiceError
 from supervisor.services.output import Output
 from supervisor.services.process import Command, Process, running
 from supervisor.services.restart import RestartPolicy, describe_exit, failures_in_a_row, pause_before_restart
-from supervisor.services.status import ServiceStatus, State, resident
+from supervisor.services.status import ServiceStatus, State, used
 
 LAST_WORDS: Final = 8  # lines of output that an error carries
 
@@ -117,6 +117,7 @@ class Service:
         """Cheap enough for every second: one look at /proc."""
         life, process = self._life, self._life.process
         now = anyio.current_time()
+        rss, cpu = (None, None) if process is None else used(process.pid)
         return ServiceStatus(
             name=self.name,
             state=self._state,
@@ -125,7 +126,8 @@ class Service:
             uptime=None if process is None else now - life.began,
             ready_after=None if process is None or life.ready_at is None else life.ready_at - life.began,
             last_exit=self._last_exit,
-            rss=None if process is None else resident(process.pid),
+            rss=rss,
+            cpu=cpu,
         )
 
     async def _keep_up(self) -> None:

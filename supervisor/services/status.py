@@ -20,8 +20,11 @@ class ServiceStatus(BaseModel, frozen=True, extra="forbid"):
     ready_after: float | None  # from that start to its readiness
     last_exit: int | None  # exit code of the process before; negative: the signal that ended it
     rss: int | None  # resident memory of the whole session
+    cpu: float | None = None  # seconds that the session has computed
+    cpu_percent: float | None = None  # of one core, over a while until this moment; see control.Shares
 
 
-def resident(session: int) -> int:
-    """Bytes of memory held by the processes of a session; what they share counts for each."""
-    return sum(proc.rss for proc in snapshot().values() if proc.session == session)
+def used(session: int) -> tuple[int, float]:
+    """Bytes of memory held and CPU seconds spent by the processes of a session; shared memory counts for each."""
+    members = [proc for proc in snapshot().values() if proc.session == session]
+    return sum(proc.rss for proc in members), sum(proc.cpu for proc in members)
