@@ -33,6 +33,8 @@ ClawlamaError
 class ClawlamaError(Exception):
     """Base of the tree; ``str()`` of it is fit to show to a person."""
 
+    exit_code = 1  # of a command that ends with it
+
 
 class SettingsError(ClawlamaError):
     pass
@@ -63,9 +65,12 @@ class RenderError(ClawlamaError):
 
 
 class ServiceError(ClawlamaError):
-    def __init__(self, service: str, problem: str) -> None:
+    """``exit_code``: that of the process, as a shell gives it; 1 when it has none that tells of a failure."""
+
+    def __init__(self, service: str, problem: str, *, exit_code: int = 1) -> None:
         super().__init__(f"{service}: {problem}")
         self.service = service
+        self.exit_code = exit_code
 
 
 class NotReady(ServiceError):

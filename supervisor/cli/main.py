@@ -1,4 +1,4 @@
-"""The command: what people type. An expected error is one line and exit code 1."""
+"""The command: what people type. An expected error is one line and an exit code."""
 
 import sys
 from importlib import import_module
@@ -70,4 +70,4 @@ def run() -> None:
     except ClawlamaError as exc:
         for line in str(exc).splitlines():
             errors.print(f"[bold red]clawlama:[/bold red] {escape(line)}", highlight=False, soft_wrap=True)
-        sys.exit(1)
+        sys.exit(exc.exit_code)

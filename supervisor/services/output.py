@@ -113,6 +113,7 @@ class Output:
         """``redact`` gets several whole lines at once and must keep the line breaks."""
         self.name = name
         self.tail: deque[str] = deque(maxlen=TAIL)
+        self.listeners: list[Callable[[Sequence[str]], None]] = []  # get the lines, too
         self._file = file
         self._terminal = terminal
         self._redact = redact
@@ -145,6 +146,8 @@ class Output:
         lines = (text if self._redact is None else self._redact(text)).split("\n")
         lines = [line if len(line) <= LONGEST_LINE else line[:LONGEST_LINE] + CUT for line in lines]
         self.tail.extend(lines[-TAIL:])
+        for listen in self.listeners:
+            listen(lines)
         if self._file is not None:
             self._file.write(lines)
         if self._terminal is not None:

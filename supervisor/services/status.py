@@ -6,7 +6,9 @@ from pydantic import BaseModel
 
 from supervisor.services.proc import snapshot
 
-State = Literal["waiting", "starting", "ready", "paused", "backing_off", "stopping", "stopped", "failed"]
+State = Literal[
+    "waiting", "starting", "ready", "hanging", "done", "paused", "backing_off", "stopping", "stopped", "failed"
+]  # hanging: runs and does not answer; done: a one-shot that went well
 
 
 class ServiceStatus(BaseModel, frozen=True, extra="forbid"):
@@ -20,6 +22,8 @@ class ServiceStatus(BaseModel, frozen=True, extra="forbid"):
     ready_after: float | None  # from that start to its readiness
     last_exit: int | None  # exit code of the process before; negative: the signal that ended it
     rss: int | None  # resident memory of the whole session
+    essential: bool = True  # False: when it is given up the rest stays
+    problem: str = ""  # how it failed last, as long as it does not serve again
     cpu: float | None = None  # seconds that the session has computed
     cpu_percent: float | None = None  # of one core, over a while until this moment; see control.Shares
 
