@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from supervisor.adapters.store import AdapterStore
+from supervisor.api.turns import Turns
 from supervisor.api.warmup import WarmUp
 from supervisor.engines.engine import Engine
 from supervisor.journal.journal import Journal
@@ -39,3 +40,4 @@ class ApiContext:
     batch_size: int = 4  # feedback per gathered lesson
     lesson_timeout_s: float = 3600.0  # how long a caller who waits for a lesson is kept waiting
     warm_up: WarmUp = field(default_factory=WarmUp)
+    turns: Turns = field(default_factory=Turns)

@@ -82,7 +82,8 @@ def relay(
     if not wanted.get("model"):
         wanted["model"] = context.engine.served.adapter
     strip = strip_thinking(body.get(OURS, {}), request.headers.get("x-clawlama-strip-thinking", ""))
-    return Relay(context.engine, context.journal, Asked(route, body, messages), wanted, strip_thinking=strip)
+    asked = Asked(route, body, messages)
+    return Relay(context.engine, context.journal, context.turns, asked, wanted, strip_thinking=strip)
 
 
 def as_the_model_reads(body: dict[str, Any], request: Request) -> dict[str, Any]:

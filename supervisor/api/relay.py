@@ -15,8 +15,9 @@ from supervisor.api.capture import Asked, Capture
 from supervisor.api.framing import framing_of
 from supervisor.api.presence import while_present
 from supervisor.api.sse import send_part
+from supervisor.api.turns import Turns
 from supervisor.engines.engine import Engine, Reply
-from supervisor.errors import EngineError, JournalError, RequestError
+from supervisor.errors import EngineError, JournalError, RequestError, UnknownModel
 from supervisor.journal.journal import Journal
 
 RECORD_WITHIN = 10.0  # seconds
@@ -33,11 +34,19 @@ class Relay(Response):
     """The answer to one completion request. What the client saw to its end is in the journal."""
 
     def __init__(
-        self, engine: Engine, journal: Journal, asked: Asked, body: Mapping[str, Any], *, strip_thinking: bool
+        self,
+        engine: Engine,
+        journal: Journal,
+        turns: Turns,
+        asked: Asked,
+        body: Mapping[str, Any],
+        *,
+        strip_thinking: bool,
     ) -> None:
         super().__init__()
         self._engine = engine
         self._journal = journal
+        self._turns = turns
         self._asked = asked
         self._body = body
         self._framing = framing_of(asked.route)
@@ -47,7 +56,13 @@ class Relay(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Raises what ``Engine.forward`` raises while nothing has been sent."""
-        await while_present(receive, partial(self._relay, send))
+        try:
+            await while_present(receive, partial(self._relay, send))
+        except UnknownModel:
+            raise
+        except EngineError:
+            self._turns.failed()
+            raise
 
     async def _relay(self, send: Send) -> None:
         try:
@@ -98,7 +113,10 @@ class Relay(Response):
         try:
             content = await reply.response.aread()
         except (httpx.TransportError, httpx.DecodingError) as exc:
+            self._turns.failed()
             raise RequestError(502, broken_off(str(exc) or type(exc).__name__)) from exc
+        if reply.response.is_server_error:
+            self._turns.failed()
         parsed = _object(content) if reply.response.is_success else None
         if parsed is not None:
             self._capture.take(self._framing.part(parsed))
@@ -116,6 +134,8 @@ class Relay(Response):
         if self._reply is None:
             return
         self._reply = None
+        if finish_reason == "error":
+            self._turns.failed()
         completion = self._capture.completion(reply, self._engine.served, finish_reason)
         with anyio.move_on_after(RECORD_WITHIN, shield=True) as patience:
             try:
