@@ -20,6 +20,7 @@ from supervisor.gateway.find import Runtime, find_runtime
 from supervisor.host.detect import detect
 from supervisor.host.facts import HostFacts
 from supervisor.host.limits import nearest
+from supervisor.identity import refusal
 from supervisor.plan.catalog import CATALOG
 from supervisor.plan.choose import Choice, choose
 from supervisor.plan.decide import decide
@@ -136,6 +137,8 @@ def data_folder(root: Path) -> str:
     try:
         with tempfile.TemporaryFile(dir=nearest(root)):
             return str(root)
+    except PermissionError as exc:
+        raise MachineError(refusal(nearest(root))) from exc
     except OSError as exc:
         raise MachineError(
             f"{root} is not writable ({exc.strerror}); make it writable for this user, "

@@ -17,6 +17,7 @@ PACKAGE = ROOT / "supervisor"
 ORDER = (
     "errors",
     "log",
+    "identity",  # who we run as, settled before anything else
     "host",
     "settings",
     "adapters",  # stands alone: engines, API and CLI read versions too, so it cannot be a part of learning

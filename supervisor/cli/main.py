@@ -1,6 +1,7 @@
 """The command: what people type. An expected error is one line and an exit code."""
 
 import sys
+from functools import partial
 from importlib import import_module
 from typing import Any, cast
 
@@ -12,6 +13,8 @@ from typer.models import CommandInfo
 
 from supervisor.cli.show import errors
 from supervisor.errors import ClawlamaError
+from supervisor.identity import settle, wanted
+from supervisor.settings.sources import asked_identity, data_folder, move_in
 
 COMMANDS = {
     "up": "up:up",
@@ -66,8 +69,17 @@ def clawlama() -> None:
 def run() -> None:
     """Entry point of the ``clawlama`` command."""
     try:
+        settle_in()
         app()
     except ClawlamaError as exc:
         for line in str(exc).splitlines():
             errors.print(f"[bold red]clawlama:[/bold red] {escape(line)}", highlight=False, soft_wrap=True)
         sys.exit(exc.exit_code)
+
+
+def settle_in() -> None:
+    """Be the user that we should be, before any command reads or writes; ``up`` looks at every file once more."""
+    home = data_folder()
+    tell = partial(errors.print, markup=False, highlight=False, soft_wrap=True)
+    if settle(wanted(*asked_identity()), home, tell, thorough="up" in sys.argv):
+        move_in(home)

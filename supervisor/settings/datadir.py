@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TextIO
 
 from supervisor.errors import AlreadyRunning, MachineError
+from supervisor.identity import refusal
 
 
 @dataclass(frozen=True)
@@ -62,15 +63,14 @@ class DataDir:
             try:
                 path.mkdir(mode=0o700, parents=True, exist_ok=True)
             except OSError as exc:
+                if isinstance(exc, PermissionError) and self.root.is_dir():
+                    raise MachineError(refusal(self.root)) from exc
                 raise MachineError(
                     f"data folder {path} cannot be created: {exc.strerror}; "
                     "choose another with CLAWLAMA_DATA or make it writable for this user"
                 ) from exc
         if not os.access(self.root, os.W_OK):
-            raise MachineError(
-                f"data folder {self.root} is not writable for uid {os.getuid()}; "
-                "choose another with CLAWLAMA_DATA or change its owner"
-            )
+            raise MachineError(refusal(self.root))
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -98,6 +98,8 @@ class DataDir:
         path = self.run / "lock"
         try:
             return path.open("a+")
+        except PermissionError as exc:
+            raise MachineError(refusal(path if path.exists() else path.parent)) from exc
         except OSError as exc:
             raise MachineError(
                 f"{path} cannot be opened: {exc.strerror}; make the data folder writable for this user, "

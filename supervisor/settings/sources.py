@@ -14,6 +14,7 @@ from pydantic import AliasChoices, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
 from supervisor.errors import SettingsError
+from supervisor.identity import refusal
 from supervisor.settings.settings import Settings
 
 PREFIX = "CLAWLAMA_"
@@ -56,6 +57,23 @@ def default_data(env: Mapping[str, str], container: Path = Path("/data")) -> Pat
         return container
     home = env.get("XDG_DATA_HOME") or str(Path(env.get("HOME") or Path.home()) / ".local" / "share")
     return Path(home) / "clawlama"
+
+
+def asked_identity(environ: Mapping[str, str] | None = None) -> tuple[str, str]:
+    """What PUID and PGID say: whom a container that is started as root should run as."""
+    env = os.environ if environ is None else environ
+    return env.get("PUID", ""), env.get("PGID", "")
+
+
+def data_folder(environ: Mapping[str, str] | None = None) -> Path:
+    """Where the data is, as far as the environment says; a command's own option may differ."""
+    env = os.environ if environ is None else environ
+    return Path(env.get("CLAWLAMA_DATA") or default_data(env)).expanduser()
+
+
+def move_in(home: Path) -> None:
+    """This process and its children have their home here; a user without a name gets one, which libraries ask for."""
+    os.environ.update(HOME=str(home), USER="clawlama", LOGNAME="clawlama")
 
 
 def names_of(info: FieldInfo) -> tuple[str, ...]:
@@ -119,7 +137,8 @@ def from_file(path: Path) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as exc:
-        raise SettingsError(f"{path} cannot be read: {exc.strerror}; make it readable for this user") from exc
+        hint = "make it readable for this user" if os.access(path.parent, os.X_OK) else refusal(path.parent)
+        raise SettingsError(f"{path} cannot be read: {exc.strerror}; {hint}") from exc
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
         raise SettingsError(f"{path}: {exc}") from exc
     if "data" in values:
