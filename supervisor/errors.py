@@ -10,7 +10,9 @@ ClawlamaError
 ├── RenderError         a template or a rendered file is not valid
 ├── ServiceError        a supervised process misbehaved
 │   ├── NotReady        no answer to its probe in time
-│   └── CrashLoop       died too often to be restarted
+│   ├── UnknownService  there is none of this name
+│   ├── CrashLoop       died too often to be restarted
+│   └── UnknownService  there is none of that name
 ├── GatewayError        OpenClaw could not be asked, or could not answer
 ├── EngineError         an inference engine refused or broke
 │   ├── UnknownModel    a request names a model that is not served
@@ -23,11 +25,15 @@ ClawlamaError
 ├── JournalError        the journal cannot be opened, read or written
 │   └── NoSuchEntry     an id names nothing in the journal
 ├── AdapterError        an adapter version is missing, broken or of another base
+├── BackupError         a backup cannot be made or put back
+│   └── BrokenArchive   an archive is cut short, damaged, or not one that we would write
 └── DistillError        training or conversion failed
     ├── DistillFailed   the trainer ended without a result
     │   └── TrainerKilled   it was killed: its work may go well another time
     └── GgufError       a model or adapter cannot be written as GGUF
 """
+
+from collections.abc import Iterable
 
 
 class ClawlamaError(Exception):
@@ -77,8 +83,18 @@ class NotReady(ServiceError):
     pass
 
 
+class UnknownService(ServiceError):
+    def __init__(self, service: str, known: Iterable[str]) -> None:
+        super().__init__(service, f"there is no such service; there are: {', '.join(known) or 'none'}")
+
+
 class CrashLoop(ServiceError):
     pass
+
+
+class UnknownService(ServiceError):
+    def __init__(self, service: str, known: tuple[str, ...]) -> None:
+        super().__init__(service, f"there is no service of that name; known: {', '.join(known) or 'none'}")
 
 
 class GatewayError(ClawlamaError):
@@ -132,6 +148,14 @@ class NoSuchEntry(JournalError):
 
 
 class AdapterError(ClawlamaError):
+    pass
+
+
+class BackupError(ClawlamaError):
+    pass
+
+
+class BrokenArchive(BackupError):
     pass
 
 
