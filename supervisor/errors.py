@@ -10,7 +10,6 @@ ClawlamaError
 ├── RenderError         a template or a rendered file is not valid
 ├── ServiceError        a supervised process misbehaved
 │   ├── NotReady        no answer to its probe in time
-│   ├── UnknownService  there is none of this name
 │   ├── CrashLoop       died too often to be restarted
 │   └── UnknownService  there is none of that name
 ├── GatewayError        OpenClaw could not be asked, or could not answer
@@ -32,8 +31,6 @@ ClawlamaError
     │   └── TrainerKilled   it was killed: its work may go well another time
     └── GgufError       a model or adapter cannot be written as GGUF
 """
-
-from collections.abc import Iterable
 
 
 class ClawlamaError(Exception):
@@ -81,11 +78,6 @@ class ServiceError(ClawlamaError):
 
 class NotReady(ServiceError):
     pass
-
-
-class UnknownService(ServiceError):
-    def __init__(self, service: str, known: Iterable[str]) -> None:
-        super().__init__(service, f"there is no such service; there are: {', '.join(known) or 'none'}")
 
 
 class CrashLoop(ServiceError):

@@ -38,6 +38,7 @@ ORDER = (
     "learning",
     "backup",
     "dashboard",
+    "control",  # what the API may do with the service tree
     "start",  # what the health check says, from the pull to the lesson under way
     "first_turn",  # taken by ourselves after a start
     "boot",

@@ -23,11 +23,13 @@ from supervisor.errors import (
     RequestError,
     ServiceError,
     UnknownModel,
+    UnknownService,
 )
 
 STATUS: tuple[tuple[type[ClawlamaError], int], ...] = (  # the first that fits
     (UnknownModel, 404),
     (NoSuchEntry, 404),
+    (UnknownService, 404),
     (EngineError, 503),
     (ServiceError, 503),
     (JournalError, 503),
