@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError, TemplateNotFound
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError, TemplateNotFound, select_autoescape
 
 import supervisor
 from supervisor.errors import RenderError
@@ -23,7 +23,7 @@ def fill(name: str, values: Mapping[str, object]) -> str:
     environment = Environment(
         loader=FileSystemLoader(templates_folder()),
         undefined=StrictUndefined,
-        autoescape=False,  # noqa: S701 - JSON and Markdown; JSON values go through tojson
+        autoescape=select_autoescape(("html.j2",), default=False),  # JSON values go through tojson
         keep_trailing_newline=True,
     )
     environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "sort_keys": False}
