@@ -50,6 +50,11 @@ class Serving(Protocol):
         ...
 
     @property
+    def pulled(self) -> int | None:
+        """Bytes of the model that have come, while more are to come; None when no pull is under way."""
+        ...
+
+    @property
     def downloads(self) -> Mapping[str, str]:
         """Further models on their way: how far, or what is wrong."""
         ...
@@ -86,6 +91,10 @@ class LlamaServing:
         return "" if self.engine.service.status().state == "ready" else f"loading {self.plan.model.name}"
 
     @property
+    def pulled(self) -> None:
+        return None
+
+    @property
     def downloads(self) -> Mapping[str, str]:
         return {}
 
@@ -118,6 +127,10 @@ class OllamaServing:
     @property
     def doing(self) -> str:
         return self.engine.doing
+
+    @property
+    def pulled(self) -> int | None:
+        return self.engine.pulled
 
     @property
     def downloads(self) -> Mapping[str, str]:

@@ -23,6 +23,7 @@ class StackStatus:
     reason: str = ""
     services: tuple[ServiceStatus, ...] = ()
     downloads: Mapping[str, str] = field(default_factory=dict)  # further models on their way: how far, or what is wrong
+    failing: str = ""  # why a turn would fail now and nothing is on its way; empty while all is well or comes along
 
 
 @dataclass(frozen=True)

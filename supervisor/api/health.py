@@ -18,7 +18,11 @@ def health_routes(context: ApiContext) -> APIRouter:
     @router.get("/health")
     @router.get("/v1/health")
     async def health() -> dict[str, Any]:
-        """Always 200: ``status`` is ``healthy`` or ``degraded``, ``phase`` and ``reason`` say more."""
+        """Always 200: ``status`` is ``healthy`` or ``degraded``, ``phase`` and ``reason`` say more.
+
+        ``failing`` is what a container's health check goes by: why a chat turn would fail now. Empty while turns
+        work, if in a degraded way, and while what they need is on its way.
+        """
         stack, served = context.status(), context.engine.served
         phase, reason = stack.phase, stack.reason
         lessons, problem = await pending(context.journal)
@@ -30,6 +34,7 @@ def health_routes(context: ApiContext) -> APIRouter:
             "worker": {"status": status, "error": None if status == "healthy" else reason or phase},
             "phase": phase,
             "reason": reason,
+            "failing": stack.failing,
             "engine": context.engine.kind,
             "model": served.base,
             "adapter": served.adapter,

@@ -79,7 +79,7 @@ def run() -> None:
 
 def settle_in() -> None:
     """Be the user that we should be, before any command reads or writes; ``up`` looks at every file once more."""
-    home = data_folder()
+    data = data_folder()
     tell = partial(errors.print, markup=False, highlight=False, soft_wrap=True)
-    if settle(wanted(*asked_identity()), home, tell, thorough="up" in sys.argv):
-        move_in(home)
+    if settle(wanted(*asked_identity()), data, tell, thorough="up" in sys.argv):
+        move_in(data / "home")

@@ -19,7 +19,7 @@ from supervisor.settings.settings import Settings
 
 PREFIX = "CLAWLAMA_"
 CONFIG_FILE = "clawlama.toml"
-LISTS = ("models", "telegram_allow_from")  # comma separated where they are text
+LISTS = ("models", "openclaw_origins", "telegram_allow_from")  # comma separated where they are text
 NOT_SETTINGS = {
     "CLAWLAMA_OWNER",  # the mark on processes that a supervisor started: a command may run inside one
     "CLAWLAMA_TEST_OLLAMA",  # the server that the contract tests talk to

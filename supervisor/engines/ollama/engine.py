@@ -80,6 +80,7 @@ class OllamaEngine:
         self._remembered: tuple[Route, dict[str, Any]] | None = None
         self.service: Service | None = None
         self.doing = f"looking for Ollama at {setup.at.url}"  # for people; empty once requests are served
+        self.pulled: int | None = None  # bytes of the base model that have come, while more are to come
         self.server_version = ""
         self.trouble = ""  # what is wrong with the server while it should serve
 
@@ -133,8 +134,10 @@ class OllamaEngine:
 
         def tell(progress: PullProgress) -> None:
             self.doing = str(progress)
+            self.pulled = progress.done if progress.done < progress.total or not progress.total else None
 
         await self._library.ensure_base(tell)
+        self.pulled = None
         self.doing = f"looking at {self._setup.base}"
 
     async def model_facts(self) -> BaseModelFacts:
