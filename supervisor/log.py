@@ -1,33 +1,82 @@
-"""Logging, set up once: readable lines on a terminal, JSON lines elsewhere, always to stderr."""
+"""Logging, set up once: our own events on stderr, as readable lines or as JSON, and from boot on in a file too."""
 
 import logging
 import sys
+from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import contextmanager
+from typing import Any, Literal
 
 import structlog
 
+from supervisor.redact import redactor
 
-def set_up_logging(level: str = "info", *, json: bool | None = None) -> None:
-    """Route our events, and the standard library's warnings, to stderr; ``json=None`` asks whether it is a terminal."""
-    as_json = not sys.stderr.isatty() if json is None else json
-    shared: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso" if as_json else "%H:%M:%S", utc=as_json),
-    ]
-    renderer: list[structlog.typing.Processor] = (
-        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-        if as_json
-        else [
-            structlog.dev.ConsoleRenderer(
-                colors=sys.stderr.isatty(), pad_event_to=0, exception_formatter=structlog.dev.plain_traceback
-            )
-        ]
-    )
+LogFormat = Literal["auto", "text", "json"]
+NAME = "clawlama"  # we, among the services
+
+Fields = MutableMapping[str, Any]
+
+
+def set_up_logging(level: str = "info", log_format: LogFormat = "auto") -> None:
+    """Route our events, and the standard library's warnings, to stderr."""
+    json = is_json(log_format)
     number = logging.getLevelNamesMapping()[level.upper()]
+    redact = redactor(())
     structlog.configure(
-        processors=[*shared, *renderer],
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso" if json else "%H:%M:%S", utc=json, key="time"),
+            *(_json() if json else [_text(colors=sys.stderr.isatty())]),
+            lambda _logger, _method, line: redact(str(line)),
+        ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
-    logging.basicConfig(level=max(number, logging.WARNING), stream=sys.stderr, format="%(name)s: %(message)s")
+    logging.basicConfig(level=max(number, logging.WARNING), handlers=[_Library()])
+
+
+def is_json(log_format: LogFormat) -> bool:
+    """``auto``: unless a person looks on."""
+    return log_format == "json" or (log_format == "auto" and not sys.stderr.isatty())
+
+
+@contextmanager
+def also_told(write: Callable[[str], None]) -> Iterator[None]:
+    """Hand each event of ours, as readable lines without a time, to ``write`` too while the block lasts."""
+    before = structlog.get_config()["processors"]
+    readable = _text(colors=False)
+
+    def tell(logger: Any, method: str, event: Fields) -> Fields:  # noqa: ANN401 - structlog's
+        write(str(readable(logger, method, {**event, "level": method})))
+        return event
+
+    structlog.configure(processors=[before[0], tell, *before[1:]])
+    try:
+        yield
+    finally:
+        structlog.configure(processors=before)
+
+
+class _Library(logging.Handler):
+    """What libraries log becomes an event like ours."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        event = structlog.get_logger()
+        event.log(record.levelno, f"{record.name}: {record.getMessage()}", exc_info=record.exc_info)
+
+
+def _text(*, colors: bool) -> structlog.dev.ConsoleRenderer:
+    return structlog.dev.ConsoleRenderer(
+        colors=colors, pad_event_to=0, timestamp_key="time", exception_formatter=structlog.dev.plain_traceback
+    )
+
+
+def _json() -> list[structlog.typing.Processor]:
+    return [structlog.processors.format_exc_info, _as_a_line, structlog.processors.JSONRenderer(ensure_ascii=False)]
+
+
+def _as_a_line(_logger: Any, _method: str, event: Fields) -> Fields:  # noqa: ANN401 - structlog's
+    """The shape that the services' lines have: ``time``, ``service``, ``line``; and our fields behind them."""
+    fields = {"about" if name == "service" else name: value for name, value in event.items()}
+    return {"time": fields.pop("time"), "service": NAME, "line": fields.pop("event"), **fields}

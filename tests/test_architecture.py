@@ -24,6 +24,7 @@ ORDER = (
     "plan",
     "render",
     "services",
+    "packs",  # what a GPU needs and the image does not bring
     "gateway",  # OpenClaw, the program we run and talk to: needs rendered files and a way to start processes
     "running",  # how commands find a supervisor that is up; less than boot, which writes the same file
     "engines",

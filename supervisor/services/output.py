@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import pairwise
+from json.encoder import encode_basestring
 from pathlib import Path
 from typing import Final, TextIO
 from zlib import crc32
@@ -20,6 +21,7 @@ import structlog
 
 BLOCK: Final = 65536  # bytes; the default size of a pipe
 LONGEST_LINE: Final = 8192  # characters; what is beyond is cut
+MARGIN: Final = 4096  # bytes; a secret that lies across the cut is seen, and redacted, whole
 CUT: Final = " […]"
 TAIL: Final = 200  # lines
 RECENT: Final = 10  # lines of a service that the terminal shows once only
@@ -49,13 +51,12 @@ class LogFile:
 
     def write(self, lines: Sequence[str]) -> None:
         """Append; a full or read-only disk costs the lines, never the service, and is logged once."""
-        stamp = datetime.now(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z "
         try:
-            self._append(lines, stamp)
+            self._append(lines, f"{stamp()} ")
         except OSError as exc:
-            if not self._broken:
+            told, self._broken = self._broken, True  # first: our own warnings may go to this very file
+            if not told:
                 log.warning("log file cannot be written; its lines are lost", path=str(self.path), reason=str(exc))
-            self._broken = True
             self.close()
         else:
             self._broken = False
@@ -66,12 +67,12 @@ class LogFile:
             os.close(self._descriptor)
             self._descriptor = None
 
-    def _append(self, lines: Sequence[str], stamp: str) -> None:
-        block = "".join([f"{stamp}{line}\n" for line in lines]).encode(errors="replace")
+    def _append(self, lines: Sequence[str], prefix: str) -> None:
+        block = "".join([f"{prefix}{line}\n" for line in lines]).encode(errors="replace")
         if len(block) > self._limit and len(lines) > 1:
             half = len(lines) // 2
-            self._append(lines[:half], stamp)
-            self._append(lines[half:], stamp)
+            self._append(lines[:half], prefix)
+            self._append(lines[half:], prefix)
             return
         descriptor = self._opened()
         if self._size and self._size + len(block) > self._limit:
@@ -129,7 +130,7 @@ class Output:
         self._rest = rest[rest.rfind(b"\r", 0, -1) + 1 :]  # a progress bar redrawn in place
         if newline:
             self._emit(whole)
-        if len(self._rest) > 4 * LONGEST_LINE:  # bytes; no character of UTF-8 is longer than four
+        if len(self._rest) > 4 * LONGEST_LINE + MARGIN:  # bytes; no character of UTF-8 is longer than four
             self._emit(self._rest)
             self._rest, self._skipping = b"", True
 
@@ -163,6 +164,11 @@ def readable(raw: bytes) -> str:
     return raw.translate(None, CONTROL_BYTES).decode(errors="replace")
 
 
+def stamp() -> str:
+    """This moment as every log has it, such as 2026-11-20T12:00:00.123Z; later ones sort later."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+
+
 def terminal_sink(stream: TextIO, *, width: int = 10) -> Sink:
     """Lines prefixed with the service's name, in a colour of its own where ``stream`` is a terminal.
 
@@ -184,6 +190,20 @@ def terminal_sink(stream: TextIO, *, width: int = 10) -> Sink:
             stream.flush()
         except (OSError, ValueError):
             return  # the terminal was closed: there is nobody to tell, and the file has the lines
+
+    return show
+
+
+def json_sink(stream: TextIO) -> Sink:
+    """One object per line, for programs: ``{"time": …, "service": …, "line": …}``."""
+
+    def show(name: str, lines: Sequence[str]) -> None:
+        before = f'{{"time": "{stamp()}", "service": {encode_basestring(name)}, "line": '
+        try:
+            stream.write("".join([f"{before}{encode_basestring(line)}}}\n" for line in lines]))
+            stream.flush()
+        except (OSError, ValueError):
+            return  # as above
 
     return show
 

@@ -82,6 +82,14 @@ class Settings(BaseModel):
     openclaw_bind: Literal["loopback", "lan"] = Field("loopback", validation_alias=named("CLAWLAMA_OPENCLAW_BIND"))
     """Who may reach OpenClaw's port: this machine, or the network."""
 
+    openclaw_origins: tuple[str, ...] = Field((), validation_alias=named("CLAWLAMA_OPENCLAW_ORIGINS"))
+    """Addresses at which people open OpenClaw in a browser, comma separated, such as `http://nas:18789`; needed for a
+    name that is neither an IP address of a private network nor ends in `.local`."""
+
+    openclaw_config: Path | None = Field(None, validation_alias=named("CLAWLAMA_OPENCLAW_CONFIG"))
+    """Your own `openclaw.json`, used instead of the one we render; unset: `openclaw.json` in the data folder, if there
+    is one."""
+
     openclaw_token: SecretStr | None = Field(
         None, validation_alias=named("CLAWLAMA_OPENCLAW_TOKEN", "OPENCLAW_GATEWAY_TOKEN")
     )
@@ -129,7 +137,29 @@ class Settings(BaseModel):
     feedback_log_dir: Path | None = Field(None, validation_alias=named("CLAWLAMA_FEEDBACK_LOG_DIR", "FEEDBACK_LOG_DIR"))
     """One JSON file per lesson is written here; unset: `feedback/` in the data folder."""
 
+    gpu_packs: Literal["auto", "on", "off"] = Field("auto", validation_alias=named("CLAWLAMA_GPU_PACKS"))
+    """Whether to download what an NVIDIA GPU needs (Ollama's CUDA libraries, CUDA torch for lessons) into the data
+    folder; `auto`: where a GPU is seen."""
+
+    package_index: str = Field(
+        "https://pypi.org/simple", validation_alias=named("CLAWLAMA_PACKAGE_INDEX", "PIP_INDEX_URL")
+    )
+    """Python package index that CUDA torch is downloaded from."""
+
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", validation_alias=named("CLAWLAMA_LOG_LEVEL")
     )
     """How much we say on the terminal."""
+
+    log_format: Literal["auto", "text", "json"] = Field("auto", validation_alias=named("CLAWLAMA_LOG_FORMAT"))
+    """What the terminal gets: readable lines, or one JSON object per line; `auto`: text for a person who looks on, JSON
+    elsewhere. Files in `logs/` are text."""
+
+    log_file_mb: PositiveInt = Field(10, validation_alias=named("CLAWLAMA_LOG_FILE_MB"))
+    """Megabytes at which the log file of a service is put aside and a new one begun."""
+
+    log_files: PositiveInt = Field(3, validation_alias=named("CLAWLAMA_LOG_FILES"))
+    """Log files that are kept of each service, the current one included."""
+
+    open_metrics: bool = Field(False, validation_alias=named("CLAWLAMA_OPEN_METRICS"))
+    """Answer `/metrics` without a token, for a scraper that cannot send one."""
