@@ -46,8 +46,7 @@ class Telegram:
 class GatewayConfig:
     """All that openclaw.json depends on. The first model is the one OpenClaw uses."""
 
-    port: int
-    bind: Literal["loopback", "lan"]
+    port: int  # where people open it; the gateway itself is told another one, behind the door, when it is started
     provider_url: str  # of our API; ends in /v1 unless native
     api_url: str  # of our API, without a path; the plugin posts feedback there
     adapter: str  # name of the adapter that feedback teaches

@@ -25,7 +25,7 @@ def changed(config: GatewayConfig, name: str) -> GatewayConfig:
     return {
         "lean": config,
         "full": replace(config, lean=None),
-        "lan, two models": replace(config, bind="lan", models=(MODEL, second), more_origins=("http://nas:18789",)),
+        "another origin, two models": replace(config, models=(MODEL, second), more_origins=("http://nas:18789",)),
         "telegram": replace(config, telegram=Telegram((777,))),
         "telegram, pairing": replace(config, telegram=Telegram()),
     }[name]

@@ -55,7 +55,6 @@ class World:
 def config_for(openclaw: OpenClaw, *, port: int = 18789, model_url: str, api_url: str) -> GatewayConfig:
     return GatewayConfig(
         port=port,
-        bind="loopback",
         provider_url=model_url,
         api_url=api_url,
         adapter="openclaw/assistant",

@@ -12,7 +12,6 @@ from supervisor.render.templates import fill
 MODEL = ModelEntry("openclaw/assistant", "tiny", context_window=8192, max_tokens=512, alias="assistant")
 CONFIG = GatewayConfig(
     port=18789,
-    bind="loopback",
     provider_url="http://127.0.0.1:8080/v1",
     api_url="http://127.0.0.1:8080",
     adapter="openclaw/assistant",
