@@ -36,6 +36,12 @@ def set_up_logging(level: str = "info", log_format: LogFormat = "auto") -> None:
     logging.basicConfig(level=max(number, logging.WARNING), handlers=[_Library()])
 
 
+def set_level(level: str) -> None:
+    """Say more or less from now on; where it goes stays as it is."""
+    number = logging.getLevelNamesMapping()[level.upper()]
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(number))
+
+
 def is_json(log_format: LogFormat) -> bool:
     """``auto``: unless a person looks on."""
     return log_format == "json" or (log_format == "auto" and not sys.stderr.isatty())

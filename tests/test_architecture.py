@@ -40,6 +40,7 @@ ORDER = (
     "backup",
     "dashboard",
     "control",  # what the API may do with the service tree
+    "reload",  # settings that are followed while everything runs
     "start",  # what the health check says, from the pull to the lesson under way
     "first_turn",  # taken by ourselves after a start
     "boot",
