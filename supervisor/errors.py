@@ -24,6 +24,7 @@ ClawlamaError
 ├── JournalError        the journal cannot be opened, read or written
 │   └── NoSuchEntry     an id names nothing in the journal
 ├── AdapterError        an adapter version is missing, broken or of another base
+├── PackError           what a GPU needs cannot be downloaded or installed
 ├── BackupError         a backup cannot be made or put back
 │   └── BrokenArchive   an archive is cut short, damaged, or not one that we would write
 └── DistillError        training or conversion failed
@@ -148,6 +149,10 @@ class BackupError(ClawlamaError):
 
 
 class BrokenArchive(BackupError):
+    pass
+
+
+class PackError(ClawlamaError):
     pass
 
 

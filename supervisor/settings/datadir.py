@@ -49,6 +49,11 @@ class DataDir:
         return self.root / "run"
 
     @property
+    def packs(self) -> Path:
+        """What a GPU needs, where the image did not bring it; can be downloaded again."""
+        return self.root / "packs"
+
+    @property
     def openclaw(self) -> Path:
         """OpenClaw's own world: config, state, cache, temporary files."""
         return self.root / "openclaw"
