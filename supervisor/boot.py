@@ -40,7 +40,7 @@ from supervisor.render.write import RenderedFile, write_files
 from supervisor.running import Running, forget_running, write_running
 from supervisor.services.reaper import adopt_orphans, end_descendants, sweep
 from supervisor.services.service import Service
-from supervisor.services.tree import Tree
+from supervisor.services.tree import Tree, supervised
 from supervisor.serving import LlamaServing, OllamaServing, Serving
 from supervisor.settings.datadir import DataDir
 from supervisor.settings.secrets import token
@@ -54,14 +54,14 @@ from supervisor.stack import (
     ollama_engine,
     openclaw,
     outputs_in,
+    own_log,
     plugin_folder,
     urls,
 )
 from supervisor.start import Start, Tell
 
-# Seconds. The API has 4 after these, and Docker kills after 10.
-GATEWAY_STOPS_WITHIN = 4.0
-ENGINE_STOPS_WITHIN = 1.5
+# Seconds for OpenClaw and the engine. A lesson has 2 before, the API 4 at the same time, and Docker kills after 10.
+STOP_WITHIN = 5.0
 TELL_EVERY = 10.0  # seconds between two lines about a download
 
 log = structlog.get_logger()
@@ -107,7 +107,7 @@ async def booted(settings: Settings, tell: Tell, *, show_output: bool = True) ->
     await anyio.to_thread.run_sync(end_leftovers, data)  # first: they may hold our ports
     await anyio.to_thread.run_sync(check, settings)
     data.prepare()
-    with data.locked(), one_error():
+    with data.locked(), one_error(), own_log(settings, data):
         forget_running(data)
         forget_unfinished(data)
         made = await anyio.to_thread.run_sync(make, settings, data, show_output)
@@ -168,7 +168,7 @@ def make(settings: Settings, data: DataDir, show_output: bool) -> Made:
     claw_token, claw_fresh = token(data.secrets / "openclaw_token", settings.openclaw_token)
     telegram = settings.telegram_bot_token
     tokens = Tokens(claw_token, api_token, telegram.get_secret_value() if telegram else None)
-    outputs = outputs_in(data, tokens, show=show_output)
+    outputs = outputs_in(settings, data, tokens, show=show_output)
     around = child_environment()
     choice = choice_for(facts, settings)
     reach = urls(settings)
@@ -218,25 +218,31 @@ async def started_up(made: Made, tell: Tell) -> AsyncIterator[tuple[Plan, WarmUp
     """Journal, API, engine, OpenClaw and the learning loop, started in this order and stopped in reverse."""
     engine, start, warm_up = made.serving.engine, Start(), WarmUp()
     async with engine, open_journal(f"sqlite:///{made.data.journal}") as journal:
-        gateway = gateway_service(made.settings, made.data, made.claw, made.outputs)
-        services = [service for service in (engine.service, gateway) if service is not None]
+        below = [] if engine.service is None else [engine.service]
+        needs = tuple(service.name for service in below)
+        gateway = gateway_service(made.settings, made.data, made.claw, made.outputs, needs)
+        services = [*below, gateway]
         context = api_context(made, journal, warm_up, lambda: start.status(made.serving, services))
-        async with api_up(made, context), kept_up(engine.service, ENGINE_STOPS_WITHIN, tell):
+        async with (
+            api_up(made, context),
+            supervised(stop_within=STOP_WITHIN) as tree,
+            anyio.create_task_group() as tg,
+        ):
+            if engine.service is not None:
+                tg.start_soon(start_service, tree, engine.service, tell)
             write_running(made.data, made.running.model_copy(update={"ready": False}))
             tell(f"API on {made.running.api_url}; next the model, then OpenClaw (the slow one)")
             plan = await prepared(made, start, tell)
             learning = Learning(teaching(made, plan, journal), timedelta(seconds=made.settings.feedback_patience_s))
             await write_gateway_files(made, plan, tell)
-            async with kept_up(gateway, GATEWAY_STOPS_WITHIN, tell):
-                await gateway.wait_ready()
-                first = FirstTurn(made.running, warm_up, start, tell, partial(restart_gateway, made, gateway, tell))
-                plan = await first.take(plan, may_trim=made.settings.lean == "auto")
-                start.finished(learning)
-                async with anyio.create_task_group() as tg:
-                    tg.start_soon(learning.run)
-                    tg.start_soon(made.serving.beside)
-                    yield plan, warm_up
-                    tg.cancel_scope.cancel()
+            await start_service(tree, gateway, tell)
+            first = FirstTurn(made.running, warm_up, start, tell, partial(restart_gateway, made, gateway, tell))
+            plan = await first.take(plan, may_trim=made.settings.lean == "auto")
+            start.finished(learning)
+            tg.start_soon(learning.run)
+            tg.start_soon(made.serving.beside)
+            yield plan, warm_up
+            tg.cancel_scope.cancel()
 
 
 def api_context(made: Made, journal: Journal, warm_up: WarmUp, status: Callable[[], StackStatus]) -> ApiContext:
@@ -251,6 +257,8 @@ def api_context(made: Made, journal: Journal, warm_up: WarmUp, status: Callable[
         version=made.running.version,
         allowed_base_models=(made.running.model,),
         status=status,
+        data=made.data,
+        open_metrics=settings.open_metrics,
         feedback_log_dir=settings.feedback_log_dir or made.data.feedback,
         warm_up=warm_up,
     )
@@ -267,17 +275,9 @@ async def api_up(made: Made, context: ApiContext) -> AsyncIterator[None]:
         tg.cancel_scope.cancel()
 
 
-@asynccontextmanager
-async def kept_up(service: Service | None, stop_within: float, tell: Tell) -> AsyncIterator[None]:
-    """The service starts with the block, is kept up in it and is gone after it. None: there is nothing to keep up."""
-    if service is None:
-        yield
-        return
-    async with anyio.create_task_group() as tg:
-        tg.start_soon(tell_ready, service, tell)
-        tg.start_soon(Tree([service], stop_within=stop_within).run)
-        yield
-        tg.cancel_scope.cancel()
+async def start_service(tree: Tree, service: Service, tell: Tell) -> None:
+    await tree.start(service)
+    tell(f"{service.name} ready after {service.status().ready_after or 0:.1f} s")
 
 
 async def prepared(made: Made, start: Start, tell: Tell) -> Plan:
@@ -343,8 +343,3 @@ def teaching(made: Made, plan: Plan, journal: Journal) -> Teaching:
         code_version=made.running.version,
         timeout=made.settings.lesson_timeout_s,
     )
-
-
-async def tell_ready(service: Service, tell: Tell) -> None:
-    await service.wait_ready()
-    tell(f"{service.name} ready after {service.status().ready_after or 0:.1f} s")

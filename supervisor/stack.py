@@ -1,9 +1,11 @@
 """Our settings, said in the words of the engine and of OpenClaw's gateway."""
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Lock
 
 from supervisor.adapters.store import AdapterVersion
 from supervisor.engines.engine import Version
@@ -15,10 +17,12 @@ from supervisor.gateway.command import FATAL_EXITS, START_TIMEOUT_S, OpenClaw, T
 from supervisor.gateway.find import Runtime
 from supervisor.gateway.output import readable
 from supervisor.gateway.probe import gateway_started
+from supervisor.log import NAME, also_told, is_json
 from supervisor.plan.catalog import CATALOG
 from supervisor.plan.plan import Plan
+from supervisor.redact import redactor
 from supervisor.render.render import GatewayConfig, Lean, ModelEntry, Telegram
-from supervisor.services.output import LogFile, Output, terminal_sink
+from supervisor.services.output import LogFile, Output, json_sink, terminal_sink
 from supervisor.services.service import Service
 from supervisor.settings.datadir import DataDir
 from supervisor.settings.settings import Settings
@@ -99,11 +103,11 @@ def gateway_config(settings: Settings, plan: Plan, data: DataDir, plugin: Path) 
     return GatewayConfig(
         native=native,
         port=settings.openclaw_port,
-        bind=settings.openclaw_bind,
         provider_url=reach.api if native else f"{reach.api}/v1",
         api_url=reach.api,
         adapter=settings.adapter,
         models=models(settings, plan),
+        more_origins=settings.openclaw_origins,
         workspace=data.workspace,
         plugin=plugin,
         log_file=data.logs / "openclaw-own.log",
@@ -133,12 +137,15 @@ def openclaw(
     return OpenClaw(runtime, data.openclaw, data.workspace, tokens, around)
 
 
-def gateway_service(settings: Settings, data: DataDir, claw: OpenClaw, outputs: Outputs) -> Service:
+def gateway_service(
+    settings: Settings, data: DataDir, claw: OpenClaw, outputs: Outputs, needs: tuple[str, ...]
+) -> Service:
     return Service(
         GATEWAY,
         lambda: gateway_command(claw),
         gateway_started(urls(settings).openclaw),
         outputs(GATEWAY),
+        needs=needs,
         start_timeout=START_TIMEOUT_S,
         grace=5.0,
         fatal_exits=FATAL_EXITS,
@@ -146,24 +153,41 @@ def gateway_service(settings: Settings, data: DataDir, claw: OpenClaw, outputs: 
     )
 
 
-def outputs_in(data: DataDir, tokens: Tokens, *, show: bool) -> Outputs:
-    """Each service's lines go to a file of its own and, when wanted, to the terminal; without tokens and chat text."""
-    secrets = [value for value in (tokens.gateway, tokens.api, tokens.telegram) if value]
-    terminal = terminal_sink(sys.stderr) if show else None
-
-    def without_secrets(text: str) -> str:
-        for secret in secrets:
-            text = text.replace(secret, "[token]")
-        return text
+def outputs_in(settings: Settings, data: DataDir, tokens: Tokens, *, show: bool) -> Outputs:
+    """Each service's lines go to a file of its own and, when wanted, to the terminal; without secrets and chat text."""
+    form = json_sink if is_json(settings.log_format) else terminal_sink
+    terminal = form(sys.stderr) if show else None
+    without_secrets = redactor(value for value in (tokens.gateway, tokens.api, tokens.telegram) if value)
 
     def without_chats(text: str) -> str:
         return without_secrets("\n".join(map(readable, text.split("\n"))))
 
     def output(name: str) -> Output:
         redact = without_chats if name == GATEWAY else without_secrets
-        return Output(name, file=LogFile(data.logs / f"{name}.log"), terminal=terminal, redact=redact)
+        return Output(name, file=log_file(settings, data, name), terminal=terminal, redact=redact)
 
     return output
+
+
+@contextmanager
+def own_log(settings: Settings, data: DataDir) -> Iterator[None]:
+    """Our own events stand beside the services' lines while the block lasts."""
+    given = (settings.api_token, settings.openclaw_token, settings.telegram_bot_token)
+    redact = redactor(one.get_secret_value() for one in given if one)
+    output = Output(NAME, file=log_file(settings, data, NAME), redact=redact)
+    one_at_a_time = Lock()  # worker threads log too
+
+    def write(text: str) -> None:
+        with one_at_a_time:
+            output.feed(f"{text}\n".encode())
+
+    with also_told(write):
+        yield
+    output.finish()
+
+
+def log_file(settings: Settings, data: DataDir, name: str) -> LogFile:
+    return LogFile(data.logs / f"{name}.log", limit=settings.log_file_mb * 10**6, files=settings.log_files)
 
 
 def plugin_folder() -> Path:

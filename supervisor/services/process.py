@@ -70,18 +70,25 @@ class Process:
 
 @asynccontextmanager
 async def running(
-    command: Command, *, output: Output | None = None, grace: float = 10.0, owner: str = ""
+    command: Command,
+    *,
+    output: Output | None = None,
+    grace: float = 10.0,
+    owner: str = "",
+    descriptors: Mapping[str, int] | None = None,
 ) -> AsyncIterator[Process]:
     """A live process in its own session; it and its offspring are gone when the block ends.
 
     The end: SIGTERM to everything that stems from it, ``grace`` seconds, SIGKILL. Offspring is its
     session, whatever descends from that, and orphans with its mark, so a daemon does not get away by
-    setsid. Without ``output`` it writes where we write. Raises OSError when it cannot be started.
+    setsid. Without ``output`` it writes where we write. ``descriptors`` are handed down, their numbers in
+    these variables. Raises OSError when it cannot be started.
     """
     adopt_orphans()
     with ExitStack() as stack:
         writer = None if output is None else stack.enter_context(collecting(output))
-        process = stack.enter_context(_started(command, writer, grace, owner_mark(owner, uuid4().hex)))
+        mark = owner_mark(owner, uuid4().hex)
+        process = stack.enter_context(_started(command, writer, grace, mark, descriptors or {}))
         try:
             yield process
         finally:
@@ -90,15 +97,19 @@ async def running(
 
 
 @contextmanager
-def _started(command: Command, writer: int | None, grace: float, mark: str) -> Iterator[Process]:
+def _started(
+    command: Command, writer: int | None, grace: float, mark: str, descriptors: Mapping[str, int]
+) -> Iterator[Process]:
+    numbers = {variable: str(number) for variable, number in descriptors.items()}
     popen = subprocess.Popen(
         command.argv,
-        env={**_environment(command), OWNER_VARIABLE: mark},
+        env={**_environment(command), **numbers, OWNER_VARIABLE: mark},
         cwd=command.cwd,
         stdin=subprocess.DEVNULL,
         stdout=writer,
         stderr=writer,
         start_new_session=True,
+        pass_fds=tuple(descriptors.values()),
     )
     LEADERS.add(popen.pid)  # before anything is awaited: see reaper.bury_orphans
     process = Process(popen.pid, mark, grace)

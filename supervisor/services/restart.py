@@ -29,6 +29,13 @@ def pause_before_restart(failures: int, policy: RestartPolicy) -> float | None:
     return min(policy.first_pause * 2.0 ** (failures - 1), policy.longest_pause)
 
 
+def exit_status(returncode: int | None) -> int:
+    """What we end with because of it: its exit code, 128 and the signal's number, and never 0."""
+    if returncode is None:
+        return 1
+    return 128 - returncode if returncode < 0 else returncode or 1
+
+
 def describe_exit(returncode: int) -> str:
     """Words for an exit code as the subprocess module gives it."""
     if returncode >= 0:

@@ -1,21 +1,52 @@
-"""All services: started in order, each when the last is ready; stopped in reverse, within one deadline."""
+"""All services: each starts when what it needs is ready, and stops when nothing needs it any more, in one deadline."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final
 
 import anyio
 import structlog
-from anyio.abc import TaskStatus
+from anyio.abc import TaskGroup
 
-from supervisor.errors import ClawlamaError
+from supervisor.errors import ClawlamaError, ServiceError, UnknownService
 from supervisor.services.reaper import adopt_orphans, keep_burying_orphans
-from supervisor.services.service import Service
+from supervisor.services.service import Service, unmet
 from supervisor.services.status import ServiceStatus
 
-RESERVE: Final = 0.3  # seconds kept back for each service that is still to be stopped
+RESERVE: Final = 0.3  # seconds kept back for each service that is to be stopped after another
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+
+@asynccontextmanager
+async def supervised(*, stop_within: float = 8.0) -> AsyncIterator["Tree"]:
+    """A tree to start services in; they are gone when the block ends, all of them within so many seconds.
+
+    An essential service that is given up cancels the block; its error is raised once the others have been stopped.
+    Cancelled from outside, the services are stopped in order all the same.
+    """
+    adopt_orphans()
+    tasks, block = anyio.create_task_group(), anyio.CancelScope()
+    tree = Tree(tasks, block)
+    try:
+        async with tasks:
+            tasks.start_soon(keep_burying_orphans)
+            with block:
+                try:
+                    yield tree
+                except ClawlamaError as exc:
+                    tree.fall(exc)
+                finally:
+                    await tree.stop(stop_within)
+            tasks.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        if tree.culprit is None or group.split(ClawlamaError)[1] is not None:
+            raise
+        raise tree.culprit from group
+    if tree.culprit is not None:
+        raise tree.culprit
 
 
 @dataclass(eq=False)
@@ -27,60 +58,138 @@ class _Kept:
     ended: anyio.Event = field(default_factory=anyio.Event)
 
 
-@dataclass(eq=False)
 class Tree:
-    """Services that stand and fall together. Cancelling ``run`` stops them all."""
+    """Services that stand and fall together; made by ``supervised``."""
 
-    services: Sequence[Service]
-    stop_within: float = 8.0  # seconds for all of them; Docker kills after 10
-    _kept: list[_Kept] = field(default_factory=list, init=False)
-    _culprit: ClawlamaError | None = field(default=None, init=False)
+    def __init__(self, tasks: TaskGroup, block: anyio.CancelScope) -> None:
+        self.culprit: ClawlamaError | None = None  # why the block was cancelled
+        self._tasks = tasks
+        self._block = block
+        self._kept: dict[str, _Kept] = {}
+        self._stopping = False
+        self._restarting = anyio.Lock()
 
-    async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        """Start all, report ``started``, stay until cancelled.
-
-        Raises what ended a service, after the others have been stopped.
-        """
-        adopt_orphans()
-        self._kept, self._culprit = [], None
-        async with anyio.create_task_group() as tg:
-            tg.start_soon(keep_burying_orphans)
-            with anyio.CancelScope() as up:
-                try:
-                    for service in self.services:
-                        kept = _Kept(service)
-                        self._kept.append(kept)
-                        tg.start_soon(self._keep, kept, up)
-                        await service.wait_ready()
-                    task_status.started()
-                    await anyio.sleep_forever()
-                except ClawlamaError as exc:  # from wait_ready; the same that _keep sees
-                    self._culprit = exc
-                finally:
-                    await self._stop()
-            tg.cancel_scope.cancel()
-        if self._culprit is not None:
-            raise self._culprit
+    @property
+    def services(self) -> Mapping[str, Service]:
+        """By name, in start order."""
+        return MappingProxyType({name: kept.service for name, kept in self._kept.items()})
 
     def status(self) -> tuple[ServiceStatus, ...]:
         """Every service, in start order."""
-        return tuple(service.status() for service in self.services)
+        return tuple(kept.service.status() for kept in self._kept.values())
 
-    async def _keep(self, kept: _Kept, up: anyio.CancelScope) -> None:
+    async def start(self, *services: Service) -> None:
+        """Keep them up from now on; return when they are ready. An optional one may have been given up instead.
+
+        What one needs must be in the tree, or stand before it; beyond that they start at the same time. Raises
+        ServiceError when that is not so, CrashLoop and its kin when an essential one is given up.
+        """
+        for service in services:
+            self._check(service)
+            self._keep_up(service)
+        for service in services:
+            try:
+                await service.wait_ready()
+            except ClawlamaError:
+                if service.essential or self._stopping:
+                    raise
+
+    async def restart(self, name: str, *, dependants: bool = False) -> None:
+        """Replace its process, or start it anew if it was given up; return when it is ready.
+
+        ``dependants``: what needs it is stopped before and started after. Raises UnknownService, and what
+        ``Service.restart`` raises.
+        """
+        if name not in self._kept:
+            raise UnknownService(name, tuple(self._kept))
+        if not dependants:
+            await self._again(self._kept[name])
+            return
+        async with self._restarting:  # another one would resume what this one has paused
+            await self._again_with(self._kept[name], self._above(name))
+
+    async def stop(self, within: float) -> None:
+        """End them all: those that nothing needs first. Cancellation does not shorten it."""
+        self._stopping = True
+        deadline = anyio.current_time() + within
+        with anyio.CancelScope(shield=True):
+            async with anyio.create_task_group() as tg:
+                for kept in self._kept.values():
+                    tg.start_soon(self._stop, kept, deadline)
+
+    def fall(self, error: ClawlamaError) -> None:
+        """Cancel the block; the first reason counts."""
+        self.culprit = self.culprit or error
+        self._block.cancel("a service was given up")
+
+    def _check(self, service: Service) -> None:
+        if self._stopping:
+            raise ServiceError(service.name, "is not started: everything is being stopped")
+        if service.name in self._kept:
+            raise ServiceError(service.name, "is in the tree already; restart it instead")
+        if missing := [need for need in service.needs if need not in self._kept]:
+            raise ServiceError(service.name, f"needs {', '.join(missing)}; start that before")
+
+    def _keep_up(self, service: Service) -> None:
+        service.renew()
+        kept = self._kept[service.name] = _Kept(service)
+        self._tasks.start_soon(self._keep, kept)
+
+    async def _keep(self, kept: _Kept) -> None:
+        service = kept.service
         try:
             with kept.scope:
-                await kept.service.run()
+                await service.run([self._kept[need].service for need in service.needs])
         except ClawlamaError as exc:
-            log.warning("service given up, stopping the others", service=kept.service.name, reason=str(exc))
-            self._culprit = self._culprit or exc
-            up.cancel()
+            self._given_up(service, exc)
         finally:
             kept.ended.set()
 
-    async def _stop(self) -> None:
-        deadline = anyio.current_time() + self.stop_within
-        with anyio.CancelScope(shield=True):
-            for before, kept in reversed(list(enumerate(self._kept))):
-                kept.service.hurry(deadline - anyio.current_time() - before * RESERVE)
-                kept.scope.cancel()
-                await kept.ended.wait()
+    def _given_up(self, service: Service, error: ClawlamaError) -> None:
+        if service.essential:
+            log.error("service given up, stopping the others", service=service.name, reason=str(error))
+            self.fall(error)
+            return
+        log.warning("service given up, the others stay", service=service.name, reason=str(error))
+        for kept in self._kept.values():
+            if service.name in kept.service.needs:
+                kept.service.give_up(unmet(kept.service.name, service.name, error))
+
+    async def _again(self, kept: _Kept) -> None:
+        if kept.ended.is_set() and not self._stopping:
+            self._keep_up(kept.service)
+            await kept.service.wait_ready()
+        else:
+            await kept.service.restart()
+
+    async def _again_with(self, kept: _Kept, above: list[_Kept]) -> None:
+        """``above``: what needs it, in start order. What somebody else has paused stays so."""
+        above = [one for one in above if one.service.status().state != "paused"]
+        try:
+            for one in reversed(above):
+                if not one.ended.is_set():
+                    await one.service.pause()
+            await self._again(kept)
+            for one in above:
+                await (self._again(one) if one.ended.is_set() else one.service.resume())
+        finally:
+            for one in above:
+                one.service.unpause()
+
+    def _above(self, name: str) -> list[_Kept]:
+        found: dict[str, _Kept] = {}
+        for other, kept in self._kept.items():
+            if any(need == name or need in found for need in kept.service.needs):
+                found[other] = kept
+        return list(found.values())
+
+    async def _stop(self, kept: _Kept, deadline: float) -> None:
+        for other in self._above(kept.service.name):
+            await other.ended.wait()
+        kept.service.hurry(deadline - anyio.current_time() - self._depth(kept.service) * RESERVE)
+        kept.scope.cancel()
+        await kept.ended.wait()
+
+    def _depth(self, service: Service) -> int:
+        """How many are to be stopped one after the other when this one has ended."""
+        return max((1 + self._depth(self._kept[need].service) for need in service.needs), default=0)

@@ -12,7 +12,7 @@ import anyio
 from supervisor.engines.engine import Reply, Route, Version
 from supervisor.engines.llama import LlamaEngine, LlamaSetup
 from supervisor.services.output import Output
-from supervisor.services.tree import Tree
+from supervisor.services.tree import supervised
 
 BASE, ADAPTER = "base", "openclaw/assistant"
 CHAT: Route = "/v1/chat/completions"
@@ -35,10 +35,9 @@ async def engine(base: Path, run: Path, version: Version | None = None) -> Async
         owner=str(run),
     )
     with anyio.fail_after(60):
-        async with LlamaEngine(setup, version, Output("engine")) as made, anyio.create_task_group() as tg:
-            await tg.start(Tree([made.service]).run)
+        async with LlamaEngine(setup, version, Output("engine")) as made, supervised() as tree:
+            await tree.start(made.service)
             yield made
-            tg.cancel_scope.cancel()
 
 
 def chat(**more: Any) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from supervisor.learning.queue import JobBuilder
 from supervisor.plan.decide import TINY_RECIPE, decide
 from supervisor.plan.models import BaseModelFacts, model_facts
 from supervisor.services.output import Output
-from supervisor.services.tree import Tree
+from supervisor.services.tree import supervised
 from supervisor.settings.settings import Settings
 from tests.distill.lessons import chat_model
 from tests.journal.samples import completion, feedback, taught
@@ -60,9 +60,9 @@ async def classroom(base: Path, data: Path) -> AsyncIterator[Teaching]:
         async with (
             engine,
             open_journal(f"sqlite:///{data}/journal.db") as journal,
-            anyio.create_task_group() as tg,
+            supervised() as tree,
         ):
-            await tg.start(Tree([engine.service]).run)
+            await tree.start(engine.service)
             yield Teaching(
                 journal=journal,
                 adapters=adapters,
@@ -74,7 +74,6 @@ async def classroom(base: Path, data: Path) -> AsyncIterator[Teaching]:
                 code_version="test",
                 timeout=60.0,
             )
-            tg.cancel_scope.cancel()
 
 
 def unchanging(model: BaseModelFacts) -> Base:

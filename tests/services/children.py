@@ -4,14 +4,16 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import anyio
 
 from supervisor.services.output import Output
 from supervisor.services.proc import snapshot
 from supervisor.services.process import Command
+from supervisor.services.readiness import Readiness
 from supervisor.services.service import Service
-from supervisor.services.tree import Tree
+from supervisor.services.tree import Tree, supervised
 
 
 def sh(script: str) -> Command:
@@ -63,12 +65,21 @@ async def never() -> None:
     await anyio.sleep_forever()
 
 
-def service(name: str, script: str, answers: Callable[[], Awaitable[None]] = at_once) -> Service:
-    return Service(name, lambda: sh(script), answers, Output(name), start_timeout=20, grace=5)
+def service(name: str, script: str, answers: Readiness = at_once, **more: Any) -> Service:
+    return Service(name, lambda: sh(script), answers, Output(name), start_timeout=20, grace=5, **more)
 
 
 @asynccontextmanager
-async def kept(one: Service | Tree) -> AsyncIterator[None]:
+async def grown(*services: Service, stop_within: float = 8.0) -> AsyncIterator[Tree]:
+    """A tree with these, ready."""
+    with anyio.fail_after(40):
+        async with supervised(stop_within=stop_within) as tree:
+            await tree.start(*services)
+            yield tree
+
+
+@asynccontextmanager
+async def kept(one: Service) -> AsyncIterator[None]:
     """``run`` in the background; cancelled, and over, when the block ends."""
     with anyio.fail_after(40):
         async with anyio.create_task_group() as tg:

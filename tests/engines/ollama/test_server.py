@@ -21,7 +21,7 @@ from supervisor.engines.ollama.setup import OllamaSetup, Tuning, address
 from supervisor.errors import EngineError, SettingsError
 from supervisor.services.output import Output
 from supervisor.services.reaper import sweep
-from supervisor.services.tree import Tree
+from supervisor.services.tree import supervised
 from tests.engines.ollama.world import ADAPTER, BASE, TUNING, prepare, say, shelves, until
 from tests.fakes.backend import answers, backend
 from tests.fakes.ollama.quirks import Quirks
@@ -50,11 +50,10 @@ def own(folder: Path, quirks: Quirks | None = None, **other: Any) -> OllamaSetup
 async def kept_up(setup: OllamaSetup) -> AsyncIterator[OllamaEngine]:
     """An engine whose server is in a service tree."""
     with anyio.fail_after(90):
-        async with OllamaEngine(setup, Output) as engine, anyio.create_task_group() as tg:
+        async with OllamaEngine(setup, Output) as engine, supervised() as tree:
             assert engine.service is not None
-            await tg.start(Tree([engine.service]).run)
+            await tree.start(engine.service)
             yield engine
-            tg.cancel_scope.cancel()
 
 
 @pytest.mark.anyio
