@@ -15,9 +15,12 @@ OLLAMA_RECORD = "ollama-tags.json"  # what we made in Ollama's store: see engine
 PASSING = {"run", "lessons", "publish", BACKUPS, PACKS, RESTORING, "lost+found"}
 """Of this moment, made again when needed, or backups themselves. Nothing of it is ever saved or replaced."""
 
-CACHES = {f"openclaw/{name}" for name in ("cache", "tmp", "state/cache", "state/tmp", "home/.cache", "home/.npm")}
+CACHES = {"home/.cache", "home/.npm"} | {
+    f"openclaw/{name}" for name in ("cache", "tmp", "state/cache", "state/tmp", "home/.cache", "home/.npm")
+}
 UNFINISHED = ".staging"  # an adapter version in the making, or on its way out
-PEOPLES = ("workspace/", "openclaw/home/")  # here a file that cannot be saved is reported, elsewhere it is an error
+PEOPLES = ("workspace/", "home/", "openclaw/home/")
+"""Here a file that cannot be saved is reported, elsewhere it is an error."""
 
 Kind = Literal["file", "folder", "link", "other"]
 

@@ -1,11 +1,27 @@
 """What the user chose. Built once by the command line, then passed down; nothing re-reads it."""
 
+import re
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, SecretStr
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, PositiveFloat, PositiveInt, SecretStr
 
 Port = Annotated[int, Field(ge=1, le=65535)]
+SPAN = re.compile(r"([1-9][0-9]{0,5})(m|h|d)")
+
+
+def span(text: object) -> object:
+    """``24h`` as the time that it means; what is no text is for pydantic to judge."""
+    if not isinstance(text, str):
+        return text
+    if (found := SPAN.fullmatch(text.strip())) is None:
+        raise ValueError("should be minutes, hours or days, such as 30m, 24h or 7d")
+    units = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
+    return int(found[1]) * units[found[2]]
+
+
+Span = Annotated[timedelta, BeforeValidator(span), Field(ge=timedelta(minutes=1))]
 
 
 def named(own: str, *others: str) -> AliasChoices:
@@ -163,3 +179,12 @@ class Settings(BaseModel):
 
     open_metrics: bool = Field(False, validation_alias=named("CLAWLAMA_OPEN_METRICS"))
     """Answer `/metrics` without a token, for a scraper that cannot send one."""
+
+    backup_every: Span | None = Field(None, validation_alias=named("CLAWLAMA_BACKUP_EVERY"))
+    """Time between two backups that are made by themselves, such as `24h` or `7d`; unset: none are."""
+
+    backup_keep: PositiveInt = Field(7, validation_alias=named("CLAWLAMA_BACKUP_KEEP"))
+    """How many of those stay; the oldest go, backups that you made yourself never do."""
+
+    backup_dir: Path | None = Field(None, validation_alias=named("CLAWLAMA_BACKUP_DIR"))
+    """Folder for backups, best on another disk; unset: `backups/` in the data folder."""
