@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# What training a LoRA on the CPU does not need of PyTorch and its company.
+# torch_shm_manager must stay; NumPy's libraries must not be stripped (OpenBLAS breaks).
+set -euo pipefail
+
+cd "$1"
+rm -rf torch/test torch/include torch/share
+find torch/bin -type f ! -name torch_shm_manager -delete
+find . -name '*.pyi' -type f -delete
+find . -type d -name tests -not -path './numpy/_core/*' -prune -exec rm -rf {} +
+for library in libtorch_cpu libtorch_python libc10; do strip --strip-unneeded "torch/lib/$library.so"; done
