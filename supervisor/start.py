@@ -5,7 +5,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from supervisor.api.context import Phase, StackStatus
+from supervisor.api.status import Phase, StackStatus
 from supervisor.api.turns import Turns
 from supervisor.services.service import Service
 from supervisor.services.status import ServiceStatus

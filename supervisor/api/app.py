@@ -16,18 +16,21 @@ from supervisor.api.health import health_routes
 from supervisor.api.history import history_routes
 from supervisor.api.lessons import lesson_routes
 from supervisor.api.lora import lora_routes
+from supervisor.api.metric_routes import metric_routes
 from supervisor.api.native import native_routes
 from supervisor.api.proxy import proxy_routes
+from supervisor.api.services import service_routes
 
 
 def create_app(context: ApiContext) -> FastAPI:
-    """All routes over one context. Its lifespan writes the feedback log."""
+    """All routes over one context. Its lifespan writes the feedback log and counts lessons."""
     feedback_log = FeedbackLog(context.feedback_log_dir, context.journal)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         async with anyio.create_task_group() as tg:
             tg.start_soon(feedback_log.follow)
+            tg.start_soon(context.metrics.follow, context.journal)
             yield
             tg.cancel_scope.cancel()
 
@@ -47,10 +50,12 @@ def create_app(context: ApiContext) -> FastAPI:
         history_routes(context),
         lora_routes(context),
         native_routes(context),
+        service_routes(context),
+        metric_routes(context),
     ):
         app.include_router(router)
     handle_failures(app)
     app.add_middleware(BodyLimit)
-    app.add_middleware(TokenRequired, token=context.token)
+    app.add_middleware(TokenRequired, token=context.token, also_open=["/metrics"] if context.open_metrics else [])
     app.add_middleware(NothingEscapes)  # added last: outermost
     return app

@@ -1,6 +1,7 @@
 """The one door: a bearer token on everything but what says no more than "I am here"."""
 
 import hmac
+from collections.abc import Collection
 
 from starlette.datastructures import Headers, QueryParams
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -13,12 +14,13 @@ OPEN = frozenset({"/", "/health", "/healthz"})
 class TokenRequired:
     """Lets a request pass that carries the token: ``Authorization: Bearer TOKEN``, or ``?token=`` for a page."""
 
-    def __init__(self, app: ASGIApp, token: str) -> None:
+    def __init__(self, app: ASGIApp, token: str, also_open: Collection[str] = ()) -> None:
         self._app = app
+        self._open = OPEN.union(also_open)
         self._token = token.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in OPEN or self._known(scope):
+        if scope["type"] != "http" or scope["path"] in self._open or self._known(scope):
             await self._app(scope, receive, send)
             return
         answer = failure(

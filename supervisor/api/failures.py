@@ -22,6 +22,7 @@ from supervisor.errors import (
     NoSuchEntry,
     RequestError,
     ServiceError,
+    SettingsError,
     UnknownModel,
     UnknownService,
 )
@@ -30,6 +31,7 @@ STATUS: tuple[tuple[type[ClawlamaError], int], ...] = (  # the first that fits
     (UnknownModel, 404),
     (NoSuchEntry, 404),
     (UnknownService, 404),
+    (SettingsError, 409),
     (EngineError, 503),
     (ServiceError, 503),
     (JournalError, 503),

@@ -1,7 +1,7 @@
 """One request through to the engine and its answer back: streamed as it arrives, recorded before its end is told."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -19,6 +19,7 @@ from supervisor.api.turns import Turns
 from supervisor.engines.engine import Engine, Reply
 from supervisor.errors import EngineError, JournalError, RequestError, UnknownModel
 from supervisor.journal.journal import Journal
+from supervisor.journal.records import Completion
 
 RECORD_WITHIN = 10.0  # seconds
 BARE = "base"  # X-Clawlama-Version of an answer without adapter
@@ -38,6 +39,7 @@ class Relay(Response):
         engine: Engine,
         journal: Journal,
         turns: Turns,
+        counted: Callable[[Completion], None],
         asked: Asked,
         body: Mapping[str, Any],
         *,
@@ -47,6 +49,7 @@ class Relay(Response):
         self._engine = engine
         self._journal = journal
         self._turns = turns
+        self._counted = counted
         self._asked = asked
         self._body = body
         self._framing = framing_of(asked.route)
@@ -137,6 +140,7 @@ class Relay(Response):
         if finish_reason == "error":
             self._turns.failed()
         completion = self._capture.completion(reply, self._engine.served, finish_reason)
+        self._counted(completion)
         with anyio.move_on_after(RECORD_WITHIN, shield=True) as patience:
             try:
                 await self._journal.add_completion(completion)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Unpack
 
 import anyio
-from sqlalchemy import RowMapping, Select, insert, select
+from sqlalchemy import RowMapping, Select, func, insert, select
 
 from supervisor.errors import JournalError, NoSuchEntry
 from supervisor.journal import queue
@@ -50,6 +50,12 @@ class Live:
 
     lesson: Lesson
     written: float
+
+
+@dataclass(frozen=True)
+class Tally:
+    lessons: int
+    feedback: int
 
 
 class Journal:
@@ -154,6 +160,12 @@ class Journal:
         async with self._database.reading() as connection:
             rows = (await connection.execute(query)).mappings().all()
         return [self._now(queue.lesson_of(row)) for row in rows]
+
+    async def tally(self) -> dict[LessonState, Tally]:
+        """How many lessons of each state there are, and how much feedback went into them; none: the state is absent."""
+        query = select(lessons.c.state, func.count(), func.sum(lessons.c.feedback_count)).group_by(lessons.c.state)
+        async with self._database.reading() as connection:
+            return {state: Tally(count, int(fed)) for state, count, fed in await connection.execute(query)}
 
     async def claim_lesson(self, *, patience: timedelta) -> Lesson | None:
         """Start the oldest lesson that is queued, or that gathers and was not added to for ``patience``.

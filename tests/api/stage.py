@@ -12,11 +12,13 @@ from fastapi import FastAPI
 
 from supervisor.adapters.store import AdapterStore
 from supervisor.api.app import create_app
-from supervisor.api.context import ApiContext, StackStatus
+from supervisor.api.context import ApiContext
 from supervisor.api.server import serve
+from supervisor.api.status import StackStatus
 from supervisor.engines.engine import Engine, Served
 from supervisor.journal.journal import Journal, open_journal
 from supervisor.journal.records import Completion
+from supervisor.settings.datadir import DataDir
 from tests.fakes.backend import Script, backend, says, streams
 from tests.fakes.engine import FakeEngine
 
@@ -60,6 +62,7 @@ async def context_for(folder: Path, engine: Engine, **other: Any) -> AsyncIterat
             token=TOKEN,
             version="1.2.3",
             status=lambda: StackStatus("ready"),
+            data=DataDir(folder),
             feedback_log_dir=folder / "feedback",
             allowed_base_models=("Qwen/Qwen3-8B",),
         )

@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from supervisor.api.context import StackStatus
+from supervisor.api.status import StackStatus
 from supervisor.gateway.bookkeeping import PROMPT_HEADER
 from tests.api.stage import ADAPTER, CHAT, HELLO, TOKEN, client_of, in_process, over_http
 from tests.journal.samples import completion, taught
