@@ -24,7 +24,11 @@ COMMANDS = {
     "lessons": "lessons:lessons",
     "adapters": "adapters:adapters",
     "status": "status:status",
+    "backup": "backup:backup",
+    "verify": "backup:verify",
+    "restore": "backup:restore",
     "doctor": "doctor:doctor",
+    "packs": "packs:packs",
     "settings": "doctor:show_settings",
 }
 """Each command's module and function, in the order of the help."""

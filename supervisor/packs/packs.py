@@ -132,6 +132,11 @@ class Packs:
     async def _made_whole(self, pack: Pack) -> bool:
         if await to_thread.run_sync(whole, pack, self.setup.homes):
             return False
+        if pack.unpinned:
+            raise PackError(
+                f"the checksum of {pack.unpinned} ({pack.version}) is not known to this build, so it is "
+                "not downloaded; take an official image, or write it down with: python -m supervisor.packs.pin"
+            )
         async with self._alone(pack.name):
             if await to_thread.run_sync(whole, pack, self.setup.homes):  # another process was quicker
                 return False
@@ -139,16 +144,10 @@ class Packs:
         return True
 
     async def _install(self, pack: Pack) -> None:
-        if pack.unpinned:
-            raise PackError(
-                f"the checksum of {pack.unpinned} ({pack.version}) is not known to this build, so it is "
-                "not downloaded; take an official image, or write it down with: python -m supervisor.packs.pin"
-            )
         downloads = self.setup.home / installed.DOWNLOADS
         self._check_room(pack, downloads)
         archives = await self._download(pack, downloads)
-        self._progress[pack.name] = "unpacking"
-        await to_thread.run_sync(put_in_place, pack, archives, self.setup.home)
+        await to_thread.run_sync(put_in_place, pack, archives, self.setup.home, partial(self._say, pack.name))
         await to_thread.run_sync(installed.remove_others, self.setup.home, pack)
         await to_thread.run_sync(partial(shutil.rmtree, downloads, ignore_errors=True))
 
@@ -172,6 +171,9 @@ class Packs:
                 )
                 before += file.size or 0
         return archives
+
+    def _say(self, name: str, doing: str) -> None:
+        self._progress[name] = doing
 
     def _came(self, name: str, rate: Rate, before: int, count: int) -> None:
         rate.take(before + count, anyio.current_time())
@@ -200,7 +202,7 @@ def whole(pack: Pack, homes: Sequence[Path]) -> bool:
     return False
 
 
-def put_in_place(pack: Pack, archives: Sequence[Path], home: Path) -> None:
+def put_in_place(pack: Pack, archives: Sequence[Path], home: Path, tell: Callable[[str], None]) -> None:
     """Unpack beside its place, and move it there in one step once all of it is on the disk."""
     staging, place = home / installed.STAGING, home / pack.folder
     shutil.rmtree(staging, ignore_errors=True)
@@ -208,7 +210,9 @@ def put_in_place(pack: Pack, archives: Sequence[Path], home: Path) -> None:
     try:
         unpacker, written = Unpacker(staging, pack.unpacked), 0
         for archive, file in zip(archives, pack.files, strict=True):
+            tell(f"unpacking, {100 * written // pack.unpacked} %")
             written = unpacker.unpack(archive, file, written)
+        tell("writing to the disk")
         installed.write_record(pack, staging)
         os.sync()
         shutil.rmtree(place, ignore_errors=True)
