@@ -19,7 +19,7 @@ MIB = 2**20
 RESERVE = 64 * MIB  # bytes that stay free on a disk that we write to
 
 
-def archive_path(to: Path | None, default: Path, moment: datetime, *, prefix: str = "clawlama-") -> Path:
+def archive_path(to: Path | None, default: Path, moment: datetime, prefix: str) -> Path:
     """The file to write: ``to`` itself, or a name by the moment when it is a folder. BackupError when it is taken."""
     folder = default if to is None else to
     path = folder

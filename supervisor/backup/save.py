@@ -4,10 +4,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from supervisor.backup.contents import BACKUPS, Wanted, walk
+from supervisor.backup.contents import Wanted, walk
 from supervisor.backup.create import Made, Options, Progress, write_archive
 from supervisor.backup.destination import archive_path, check_room, new_file
 from supervisor.settings.datadir import DataDir
+
+BY_HAND, SCHEDULED = "clawlama-", "clawlama-auto-"  # how archives are named that are not given a name
 
 
 @dataclass(frozen=True)
@@ -16,12 +18,14 @@ class Saved:
     made: Made
 
 
-def save(data: DataDir, to: Path | None, options: Options, progress: Progress, *, prefix: str = "clawlama-") -> Saved:
-    """Into the file ``to``, or into a file named by the moment in the folder ``to``; None: the data folder's own.
+def save(
+    data: DataDir, to: Path | None, options: Options, progress: Progress, *, home: Path, prefix: str = BY_HAND
+) -> Saved:
+    """Into the file ``to``, or into a file named by the moment in the folder ``to``; None: in the folder ``home``.
 
     Raises what ``write_archive`` does, BackupError also when the name is taken or the disk has no room.
     """
-    path = archive_path(to, data.root / BACKUPS, datetime.now(UTC), prefix=prefix)
+    path = archive_path(to, home, datetime.now(UTC), prefix)
     check_room(existing(path.parent), largest_archive(data, options.wanted), "make room, or save it on another disk")
     with new_file(path, data.root) as file:
         return Saved(path, write_archive(data, file, options, progress))

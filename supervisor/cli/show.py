@@ -14,8 +14,8 @@ console = Console()
 errors = Console(stderr=True)
 
 
-def as_json(value: Any) -> None:  # noqa: ANN401 - whatever JSON holds
-    console.print_json(json.dumps(value, default=str))
+def as_json(value: Any, *, stderr: bool = False) -> None:  # noqa: ANN401 - whatever JSON holds
+    (errors if stderr else console).print_json(json.dumps(value, default=str))
 
 
 @contextmanager
