@@ -102,6 +102,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY models models
 COPY templates templates
 COPY image/openclaw-plugin image/openclaw-plugin
+COPY image/packs image/packs
 COPY supervisor supervisor
 RUN --mount=type=cache,target=/root/.cache/pip \
     --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt,required=false <<'EOF'
