@@ -53,7 +53,12 @@ def demo(
     set_up_logging("info" if verbose else "error")
     with demo_folder(keep) as folder:
         settings = load_settings(
-            data=folder, model=MODEL, api_port=free_port(), openclaw_port=free_port(), openclaw_bind="loopback"
+            data=folder,
+            model=MODEL,
+            engine="llama",
+            api_port=free_port(),
+            openclaw_port=free_port(),
+            openclaw_bind="loopback",
         )
         trial = anyio.run(watch, settings, verbose, json)
     if trial is None:
