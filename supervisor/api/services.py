@@ -1,8 +1,6 @@
 """The processes behind the API: how they fare, what they print, and the buttons to restart, reload and stop."""
 
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from typing import Annotated, Any
 
 import anyio
@@ -72,7 +70,7 @@ class LogStream(Response):
         self._logs = logs
         self._count = count
         self._follow = follow
-        self._form: Callable[[Line], str] = in_json if as_json else in_text
+        self._form: Callable[[Line], str] = Line.as_json if as_json else str
         self._type = NDJSON.encode() if as_json else b"text/plain; charset=utf-8"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -94,11 +92,3 @@ class LogStream(Response):
 
     async def _send(self, send: Send, lines: Sequence[Line]) -> None:
         await send_part(send, "".join(f"{self._form(line)}\n" for line in lines).encode())
-
-
-def in_text(line: Line) -> str:
-    return f"{line.time} {line.service:<10} │ {line.line}"
-
-
-def in_json(line: Line) -> str:
-    return json.dumps(asdict(line), ensure_ascii=False)

@@ -3,10 +3,11 @@
 Works on the files alone, whether their writer lives or not, and follows them through rotation.
 """
 
+import json
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from heapq import merge
 from pathlib import Path
 from typing import Final
@@ -25,6 +26,12 @@ class Line:
     time: str
     service: str
     line: str
+
+    def __str__(self) -> str:
+        return f"{self.time} {self.service:<10} │ {self.line}"
+
+    def as_json(self) -> str:
+        return json.dumps(asdict(self), ensure_ascii=False)
 
 
 def logged_services(folder: Path) -> tuple[str, ...]:

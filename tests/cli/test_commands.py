@@ -40,7 +40,8 @@ def test_a_misspelt_command_is_answered_with_the_right_one() -> None:
     ended = clawlama("statsu")
 
     assert ended.returncode == 2
-    assert "Did you mean 'status'?" in ended.stderr
+    assert "Did you mean" in ended.stderr
+    assert "'status'" in ended.stderr
 
 
 def test_a_command_loads_only_what_it_needs() -> None:
