@@ -9,7 +9,7 @@ import os
 import re
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from itertools import pairwise
 from json.encoder import encode_basestring
@@ -78,10 +78,15 @@ class LogFile:
         if self._size and self._size + len(block) > self._limit:
             self._rotate()
             descriptor = self._opened()
-        while block:
-            written = os.write(descriptor, block)
-            self._size += written
-            block = block[written:]
+        rest = block
+        try:
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+        except OSError:
+            with suppress(OSError):  # a file that cannot be cut is none that is read back
+                os.ftruncate(descriptor, self._size)  # a full disk took a part: no torn line stays
+            raise
+        self._size += len(block)
 
     def _opened(self) -> int:
         if self._descriptor is None:

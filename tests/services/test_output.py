@@ -1,11 +1,15 @@
 import io
-from collections.abc import Sequence
+import json
+import resource
+import signal
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TextIO
 
 import anyio
 import pytest
 
-from supervisor.services.output import CUT, LONGEST_LINE, TAIL, LogFile, Output, terminal_sink
+from supervisor.services.output import CUT, LONGEST_LINE, TAIL, LogFile, Output, Sink, json_sink, terminal_sink
 from supervisor.services.process import running
 from tests.services.children import python, sh
 
@@ -138,13 +142,47 @@ def test_the_terminal_is_not_told_the_same_again_and_again() -> None:
     assert [name.strip() for name, _ in told] == ["engine", "other", "engine"]
 
 
+def test_programs_get_an_object_for_each_line() -> None:
+    stream = io.StringIO()
+
+    json_sink(stream)("engine", ["plain", 'say "é" \\ \t end', "\U0001f60a \ufffd"])
+
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [(line["service"], line["line"]) for line in lines] == [
+        ("engine", "plain"),
+        ("engine", 'say "é" \\ \t end'),
+        ("engine", "\U0001f60a \ufffd"),
+    ]
+    assert {line["time"][-1] for line in lines} == {"Z"}
+
+
+def test_a_disk_that_fills_up_keeps_whole_lines_and_takes_new_ones_later(tmp_path: Path) -> None:
+    before, size = resource.getrlimit(resource.RLIMIT_FSIZE), 10_000
+    file = LogFile(tmp_path / "log")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))  # past it, a file takes no more
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        for n in range(500):
+            file.write([f"line {n:03}" + "x" * 60])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    file.write(["later"])
+    file.close()
+
+    lines = (tmp_path / "log").read_text().splitlines()
+    assert all(line.endswith("x" * 60) for line in lines[:-1])
+    assert lines[-1].endswith(" later")
+
+
+@pytest.mark.parametrize("sink", [terminal_sink, json_sink])
 @pytest.mark.parametrize("problem", [BrokenPipeError, ValueError("I/O operation on closed file")])
-def test_a_terminal_that_is_gone_is_no_reason_to_fail(problem: Exception) -> None:
+def test_a_terminal_that_is_gone_is_no_reason_to_fail(problem: Exception, sink: Callable[[TextIO], Sink]) -> None:
     class Gone(io.StringIO):
         def flush(self) -> None:
             raise problem
 
-    terminal_sink(Gone())("engine", ["hello"])
+    sink(Gone())("engine", ["hello"])
 
 
 @pytest.mark.anyio
