@@ -30,7 +30,7 @@ class ModelReference(BaseModel, frozen=True, extra="forbid"):
 
     name: str
     digest: str
-    size: int | None  # bytes; None: not known here
+    size: int | None = None  # bytes; None: not known here
     source: str  # whence it comes, for people
 
 
@@ -46,7 +46,7 @@ class About(BaseModel, frozen=True, extra="forbid"):
     format: int = FORMAT
     clawlama: str
     created: datetime
-    journal_schema: str | None  # None: there was no journal yet
+    journal_schema: str | None = None  # None: there was no journal yet
     machine: Machine
     with_models: bool
     with_logs: bool

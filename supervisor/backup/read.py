@@ -90,7 +90,7 @@ class _Tar:
         info = header(self._exactly(BLOCK))
         if info.type == tarfile.XHDTYPE:
             raise BrokenArchive("a header about a header; we write none")
-        info.name = longer.get("path", info.name)
+        info.name = longer.get("path", info.name).removesuffix("/")
         info.linkname = longer.get("linkpath", info.linkname)
         if "size" in longer:
             info.size = number(longer["size"])
