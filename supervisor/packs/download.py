@@ -20,7 +20,7 @@ from anyio import from_thread, to_thread
 from supervisor.errors import PackError
 from supervisor.packs.pack import PackFile
 
-BLOCK = 2**20  # bytes
+BLOCK = 2**18  # bytes written at once, in a thread: a busy disk must not keep the event loop waiting
 ATTEMPTS = 6  # in a row without one new byte; with the pauses below they take half a minute
 LONGEST_PAUSE = 30.0  # seconds
 HOPELESS = {400, 401, 403, 404, 410, 451}  # asking again changes nothing
@@ -92,18 +92,30 @@ class Download:
     async def _fetch(self) -> None:
         async with self._answer(size_of(self.part)) as (answer, start):
             with await to_thread.run_sync(open_at, self.part, start) as target:
-                count = start
-                self.came(count)
-                async for block in answer.aiter_raw(BLOCK):
-                    count += len(block)
-                    if count > (self.file.size or 0):
-                        break
-                    await to_thread.run_sync(append, target, block)
-                    self.came(count)
+                count = await self._pour(answer, target, start)
         if count != self.file.size:
             if count > (self.file.size or 0):
                 self.part.unlink()
             raise Broken(f"the server sent {count} bytes of {self.file.size}")
+
+    async def _pour(self, answer: httpx.Response, target: BinaryIO, start: int) -> int:
+        """Bytes that are there then, as far as they are wanted. However it ends, what came is written."""
+        count, waiting = start, bytearray()
+        try:
+            self.came(count)
+            async for piece in answer.aiter_raw():
+                count += len(piece)
+                waiting += piece
+                if count > (self.file.size or 0):
+                    break
+                self.came(count)
+                if len(waiting) >= BLOCK:
+                    block = bytes(waiting)
+                    waiting.clear()
+                    await to_thread.run_sync(append, target, block)
+        finally:
+            append(target, bytes(waiting))
+        return count
 
     @asynccontextmanager
     async def _answer(self, have: int) -> AsyncIterator[tuple[httpx.Response, int]]:
@@ -132,7 +144,8 @@ def goes_on(answer: httpx.Response, have: int) -> bool:
 def open_at(path: Path, start: int) -> BinaryIO:
     """For appending after ``start`` bytes."""
     target = path.open("ab")
-    target.truncate(start)
+    if target.tell() != start:
+        target.truncate(start)
     return target
 
 

@@ -7,7 +7,7 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -101,21 +101,21 @@ def name_of(text: str) -> PurePosixPath:
     return name
 
 
-Content = Iterator[tuple[Member, IO[bytes] | None]]
+Content = Generator[tuple[Member, IO[bytes] | None]]
 
 
 @contextmanager
 def members(archive: Path, kind: str) -> Iterator[Content]:
     """Every entry that is no folder, with its content; each is read before the next is asked for."""
     if kind in {"wheel", "zip"}:
-        with zipfile.ZipFile(archive) as opened:
-            yield zip_members(opened)
+        with zipfile.ZipFile(archive) as opened, closing(zip_members(opened)) as found:
+            yield found
         return
     with archive.open("rb") as raw:
         packed: IO[bytes] = zstandard.ZstdDecompressor().stream_reader(raw) if kind == "tar.zst" else raw
         mode: Literal["r|", "r|gz"] = "r|" if kind == "tar.zst" else "r|gz"
-        with tarfile.open(fileobj=packed, mode=mode) as opened_tar:
-            yield tar_members(opened_tar)
+        with tarfile.open(fileobj=packed, mode=mode) as opened_tar, closing(tar_members(opened_tar)) as members_found:
+            yield members_found
 
 
 def zip_members(archive: zipfile.ZipFile) -> Content:
