@@ -135,7 +135,7 @@ class Packs:
         if pack.unpinned:
             raise PackError(
                 f"the checksum of {pack.unpinned} ({pack.version}) is not known to this build, so it is "
-                "not downloaded; take an official image, or write it down with: python -m supervisor.packs.pin"
+                "not downloaded; take an image that was built with a release of Ollama"
             )
         async with self._alone(pack.name):
             if await to_thread.run_sync(whole, pack, self.setup.homes):  # another process was quicker

@@ -1,8 +1,7 @@
-"""``python -m supervisor.packs.pin``: write down which files make a pack, with sizes and checksums.
+"""``python -m supervisor.packs.pin VERSION``: write down which files make a CUDA torch, with sizes and checksums.
 
-``torch VERSION`` asks pip what a CUDA torch of that version needs and the package index what those files are; it reads
-the tables of contents of the wheels, not the wheels. ``ollama VERSION`` takes the checksum from the list that its
-release comes with.
+pip says what that version needs, and may download it to find out; the package index says what those files are.
+What Ollama's packs are made of is written down while the image is built: image/build/pin_ollama.py.
 """
 
 import io
@@ -11,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,30 +20,21 @@ from rich.console import Console
 
 from supervisor.errors import PackError
 from supervisor.packs.pack import Pack, PackFile, shipped
-from supervisor.packs.unpack import members
 
 GLIBC = 36  # 2.36, of the image's Debian
 OURS = ("torch", "nvidia-")  # the rest of what torch needs is there with any torch, or for compiling kernels only
 NOT_NEEDED = ("torch/include/", "torch/share/", "torch/test/", "nvidia/cu13/include/")
-ARCHIVES = {"x86_64": "ollama-linux-amd64.tar.zst", "aarch64": "ollama-linux-arm64.tar.zst"}
-RELEASES = "https://github.com/ollama/ollama/releases/download"
-ELSEWHERE = ("lib/ollama/vulkan", "lib/ollama/mlx", "lib/ollama/rocm", "lib/ollama/cuda_jetpack")
-CUDA = {"cuda13": (580, 7.5, "lib/ollama/cuda_v12"), "cuda12": (531, 5.0, "lib/ollama/cuda_v13")}
-
-app = typer.Typer(help="Write down which files make a GPU pack.", add_completion=False)
 out = Console()
-Into = Annotated[Path, typer.Option(help="Folder of the packs' descriptions.")]
 
 
-@app.command()
-def torch(
-    version: str,
+def pin(
+    version: Annotated[str, typer.Argument(help="Of torch; the one in constraints.txt.")],
     python: Annotated[str, typer.Option(help="Python that runs it.")] = "3.11",
     machine: Annotated[str, typer.Option(help="x86_64 or aarch64")] = "x86_64",
     index: Annotated[str, typer.Option(help="Package index.")] = "https://pypi.org/simple",
-    into: Into = shipped(),  # noqa: B008 - typer's way
+    into: Annotated[Path | None, typer.Option(help="Folder for the description.")] = None,
 ) -> None:
-    """Pin CUDA torch as the package index has it."""
+    """Write down CUDA torch as the package index has it."""
     with httpx.Client(follow_redirects=True, timeout=60) as client:
         files = tuple(wheel(client, found) for found in resolved(version, python, machine, index))
     pack = Pack(
@@ -57,7 +47,7 @@ def torch(
         python=python,
         files=files,
     )
-    write(pack, into)
+    write(pack, into or shipped())
 
 
 def resolved(version: str, python: str, machine: str, index: str) -> Iterator[dict[str, Any]]:
@@ -121,65 +111,6 @@ class Remote(io.RawIOBase):
         return len(answer.content)
 
 
-@app.command()
-def ollama(
-    version: Annotated[str, typer.Argument(help="Without the v, e.g. 0.34.1")],
-    sums: Annotated[
-        Path | None, typer.Option(help="sha256sum.txt of that release; without it the pack stays unpinned")
-    ] = None,
-    archives: Annotated[
-        Path | None, typer.Option(help="Folder with the release's archives, for their sizes; else the server is asked")
-    ] = None,
-    into: Into = shipped(),  # noqa: B008 - typer's way
-) -> None:
-    """Pin Ollama with its CUDA libraries, for both generations of drivers and both processors."""
-    known = checksums(sums.read_text()) if sums else {}
-    for machine, name in ARCHIVES.items():
-        url = f"{RELEASES}/v{version}/{name}"
-        size = size_of_release(url, archives / name if archives else None) if name in known else None
-        for generation, (driver, compute, other) in CUDA.items():
-            left_out = (*ELSEWHERE, other)
-            file = PackFile(
-                name=name,
-                kind="tar.zst",
-                size=size,
-                sha256=known.get(name),
-                unpacked=unpacked(archives / name, left_out) if archives else None,
-                url=url,
-                leave_out=left_out,
-            )
-            pack = Pack(
-                name=f"ollama-{generation}",
-                version=version,
-                machine=machine,
-                gives="ollama",
-                min_driver=driver,
-                min_compute=compute,
-                files=(file,),
-            )
-            write(pack, into)
-
-
-def checksums(text: str) -> dict[str, str]:
-    """Of the lines that sha256sum writes: "CHECKSUM  ./NAME"."""
-    lines = (line.split(maxsplit=1) for line in text.splitlines() if line.strip())
-    return {name.lstrip("*").removeprefix("./"): checksum for checksum, name in lines}
-
-
-def size_of_release(url: str, archive: Path | None) -> int:
-    if archive and archive.exists():
-        return archive.stat().st_size
-    answer = httpx.head(url, follow_redirects=True, timeout=60).raise_for_status()
-    return int(answer.headers["content-length"])
-
-
-def unpacked(archive: Path, left_out: tuple[str, ...]) -> int | None:
-    if not archive.exists():
-        return None
-    with members(archive, "tar.zst") as found:
-        return sum(member.size for member, _ in found if not member.name.startswith(left_out))
-
-
 def write(pack: Pack, into: Path) -> None:
     path = into / f"{pack.name}.{pack.machine}.json"
     into.mkdir(parents=True, exist_ok=True)
@@ -188,9 +119,5 @@ def write(pack: Pack, into: Path) -> None:
     out.print(f"{path.name}: {pack.name} {pack.version}, {state}", highlight=False)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    app(arguments)
-
-
 if __name__ == "__main__":
-    main()
+    typer.run(pin)

@@ -64,27 +64,36 @@ class Handler(BaseHTTPRequestHandler):
             text = json.dumps({"files": [{"filename": name, "url": f"../../files/{name}"} for name in names]})
         else:
             kind = "text/html"
-            text = "".join(f'<a href="../../files/{name}#sha256=00">{name}</a>' for name in names)
+            sums = {name: hashlib.sha256(self.depot.files[name]).hexdigest() for name in names}
+            text = "".join(f'<a href="../../files/{name}#sha256={known}">{name}</a>' for name, known in sums.items())
         self.send_response(200)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(text)))
         self.end_headers()
         self.wfile.write(text.encode())
 
+    def do_HEAD(self) -> None:
+        content = self.depot.files.get(self.path.removeprefix("/files/"))
+        self.send_response(404 if content is None else 200)
+        self.send_header("Content-Length", str(len(content or b"")))
+        self.send_header("Accept-Ranges", "bytes")
+        self.end_headers()
+
     def file(self, content: bytes) -> None:
         wanted = self.headers.get("Range") if self.depot.ranges else None
-        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
+        first, _, last = (wanted or "bytes=0-").removeprefix("bytes=").partition("-")
+        start, end = int(first), min(int(last or len(content)) + 1, len(content))
         if start >= len(content):
             self.send_error(416)
             return
         self.send_response(206 if wanted else 200)
         if wanted:
-            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-        self.send_header("Content-Length", str(len(content) - start))
+            self.send_header("Content-Range", f"bytes {start}-{end - 1}/{len(content)}")
+        self.send_header("Content-Length", str(end - start))
         self.end_headers()
-        end = start + self.depot.cut.pop(0) if self.depot.cut else len(content)
-        self.pour(content[start:end])
-        self.close_connection = end < len(content)
+        stop = start + self.depot.cut.pop(0) if self.depot.cut else end
+        self.pour(content[start:stop])
+        self.close_connection = stop < end
 
     def pour(self, content: bytes) -> None:
         try:
