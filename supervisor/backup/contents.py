@@ -68,6 +68,9 @@ def _walk(folder: Path, prefix: str, wanted: Wanted) -> Iterator[Found]:
             status = entry.stat(follow_symlinks=False)
         except FileNotFoundError:
             continue
+        except PermissionError:
+            yield Found(name, Path(entry.path), "other", 0)
+            continue
         found = Found(name, Path(entry.path), kind_of(status.st_mode), status.st_size)
         yield found
         if found.kind == "folder":

@@ -4,7 +4,6 @@ The journal is saved first. What is in it was done before, so the versions that 
 comes; a version that it does not know yet is what a crash between the two leaves, which every start can deal with.
 """
 
-import errno
 import fcntl
 import os
 import platform
@@ -177,7 +176,9 @@ class _Archive:
         parent = found.name.rpartition("/")[0]
         if found.name in self._entries or found.kind == "link" or (parent and parent not in self._entries):
             return
-        if problem := name_problem(found.name) or (found.kind == "other" and "it is no file, folder or link"):
+        if problem := name_problem(found.name) or (
+            found.kind == "other" and "it is no file, folder or link that can be read"
+        ):
             self._remarks[found.name.encode(errors="backslashreplace").decode()] = problem
             return
         try:
@@ -199,8 +200,7 @@ class _Archive:
 
     def _add_folder(self, found: Found) -> None:
         status = found.path.lstat()
-        if not os.access(found.path, os.R_OK | os.X_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(found.path))
+        os.scandir(found.path).close()  # so that one that cannot be read is not taken for an empty one
         info = member(found.name, status)
         info.type = tarfile.DIRTYPE
         self._tar.addfile(info)

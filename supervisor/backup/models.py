@@ -1,21 +1,26 @@
 """Models by reference: which ones the data was made with, and which of them are missing where it is put back."""
 
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from supervisor.adapters.store import AdapterStore
+from pydantic import ValidationError
+
+from supervisor.adapters.manifest import Manifest as AdapterManifest
 from supervisor.backup.manifest import ModelReference
 from supervisor.engines.ollama.manifest import Manifest
 from supervisor.engines.ollama.names import ModelName, parse_name
 from supervisor.engines.ollama.publish import NAMESPACE
 from supervisor.engines.ollama.store import Store
-from supervisor.errors import AdapterError, EngineError, StoreError
+from supervisor.errors import EngineError, StoreError
 from supervisor.plan.models import BUNDLED
+
+MANIFEST = "manifest.json"  # of an adapter version
 
 
 def references(adapters: Path, models: Path) -> tuple[ModelReference, ...]:
     """What was learned on, and what Ollama's folder holds, but for our own tags, which are made again."""
-    found = {(one.name, one.digest): one for one in (*_learned_on(AdapterStore(adapters)), *_held(Store(models)))}
+    found = {(one.name, one.digest): one for one in (*_learned_on(adapters), *_held(Store(models)))}
     return tuple(found[key] for key in sorted(found))
 
 
@@ -25,21 +30,28 @@ def missing(wanted: Iterable[ModelReference], models: Path) -> tuple[ModelRefere
     return tuple(one for one in wanted if not Path(one.name).exists() and not {one.name, _written(one.name)} & there)
 
 
-def _learned_on(store: AdapterStore) -> Iterator[ModelReference]:
-    for name in store.names():
-        try:
-            versions = store.versions(name)
-        except AdapterError:  # it is saved as it is; its own commands say what is wrong
+def _learned_on(adapters: Path) -> Iterator[ModelReference]:
+    """By whatever versions are there; one that is deleted meanwhile needs no model."""
+    for folder, _, files in os.walk(adapters):
+        if MANIFEST not in files:
             continue
-        for version in versions:
-            made = version.manifest
-            yield ModelReference(
-                name=made.base_model, digest=made.base_digest, size=None, source=f"{made.adapter} was taught on it"
-            )
+        try:
+            made = AdapterManifest.model_validate_json(Path(folder, MANIFEST).read_bytes())
+        except (FileNotFoundError, ValidationError):  # the second is saved as it is; `adapters` says what is wrong
+            continue
+        source = f"{made.adapter} was taught on it"
+        yield ModelReference(name=made.base_model, digest=made.base_digest, source=source)
+
+
+def _names(store: Store) -> list[ModelName]:
+    try:
+        return store.names()
+    except FileNotFoundError:  # one was removed while we looked
+        return _names(store)
 
 
 def _held(store: Store) -> Iterator[ModelReference]:
-    for name in store.names():
+    for name in _names(store):
         if name.namespace == NAMESPACE:
             continue
         try:

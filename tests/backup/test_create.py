@@ -188,7 +188,7 @@ def test_what_cannot_be_kept_is_named(tmp_path: Path) -> None:
     content, archive_made = archived(data)
 
     told = {one.name: one.text for one in archive_made.manifest.remarks}
-    assert told["workspace/pipe"] == "it is no file, folder or link"
+    assert told["workspace/pipe"] == "it is no file, folder or link that can be read"
     assert "out of the data folder" in told["workspace/out"]
     assert "out of the data folder" in told["workspace/up"]
     assert told["workspace/two\nlines"] == "its name has control characters"

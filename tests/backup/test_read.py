@@ -32,13 +32,14 @@ ABOUT = About(
 )
 
 
+Member = tuple[tarfile.TarInfo, bytes]
+
+
 def check(content: bytes) -> Manifest:
     return verify(BytesIO(content), lambda _read: None)
 
 
-def member(
-    name: str, content: bytes = b"", kind: bytes = tarfile.REGTYPE, **more: Any
-) -> tuple[tarfile.TarInfo, bytes]:
+def member(name: str, content: bytes = b"", kind: bytes = tarfile.REGTYPE, **more: Any) -> Member:
     info = tarfile.TarInfo(name)
     info.type, info.size, info.mode = kind, len(content), 0o600
     for key, value in more.items():
@@ -76,9 +77,10 @@ def with_lists(*members: Member, entries: tuple[Entry, ...] | None = None, **abo
 
 def listing(one: Member) -> Entry:
     info, content = one
+    kinds: dict[bytes, Any] = {tarfile.DIRTYPE: "folder", tarfile.SYMTYPE: "link"}
     return Entry.model_construct(
         name=info.name.removeprefix("data/"),
-        kind={tarfile.DIRTYPE: "folder", tarfile.SYMTYPE: "link"}.get(info.type, "file"),
+        kind=kinds.get(info.type, "file"),
         mode=info.mode,
         mtime_ns=0,
         size=len(content),
