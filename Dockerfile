@@ -25,7 +25,7 @@ ARG NODESOURCE_SHA256=7a96b125f721c99e07d3f45b279adbd6884ec4f3f06750f6b54df40cfa
 ARG BUILDARCH
 ARG TARGETARCH
 ADD --checksum=sha256:${NODESOURCE_SHA256} --chmod=644 https://deb.nodesource.com/gpgkey/nodesource-repo.gpg.key /usr/share/keyrings/nodesource.asc
-RUN --mount=type=bind,source=image/build,target=/steps \
+RUN --mount=type=bind,source=image/build/node.sh,target=/steps/node.sh \
     --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt,required=false \
     /steps/node.sh
 
@@ -36,7 +36,7 @@ COPY --from=node-fetch /out /
 FROM tools AS ollama-fetch
 ARG OLLAMA_VERSION=latest
 ARG TARGETARCH
-RUN --mount=type=bind,source=image/build,target=/steps \
+RUN --mount=type=bind,source=image/build/ollama.sh,target=/steps/ollama.sh \
     --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt,required=false \
     /steps/ollama.sh
 
@@ -50,7 +50,8 @@ ARG OPENCLAW_VERSION=latest
 ARG TARGETARCH
 WORKDIR /opt/openclaw
 COPY image/openclaw/package.json image/openclaw/package-lock.json ./
-RUN --mount=type=cache,target=/root/.npm --mount=type=bind,source=image/build,target=/steps \
+RUN --mount=type=cache,target=/root/.npm --mount=type=bind,source=image/build/openclaw.sh,target=/steps/openclaw.sh \
+    --mount=type=bind,source=image/build/prune_openclaw.sh,target=/steps/prune_openclaw.sh \
     --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt,required=false \
     /steps/openclaw.sh
 
@@ -65,7 +66,7 @@ FROM tools AS wheels-fetch
 ARG TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu
 ARG TARGETARCH
 COPY constraints.txt /pins/
-RUN --mount=type=cache,target=/root/.cache/pip --mount=type=bind,source=image/build,target=/steps \
+RUN --mount=type=cache,target=/root/.cache/pip --mount=type=bind,source=image/build/pip.sh,target=/steps/pip.sh \
     --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt,required=false \
     /steps/pip.sh download --no-deps --index-url "$TORCH_INDEX_URL" --constraint /pins/constraints.txt --dest /out torch
 
@@ -78,7 +79,8 @@ ARG TARGETARCH
 RUN python3 -m venv --without-pip /opt/clawlama
 COPY --from=pins /pins/ml.txt /pins/
 COPY constraints.txt /pins/
-RUN --mount=type=cache,target=/root/.cache/pip --mount=type=bind,source=image/build,target=/steps \
+RUN --mount=type=cache,target=/root/.cache/pip --mount=type=bind,source=image/build/pip.sh,target=/steps/pip.sh \
+    --mount=type=bind,source=image/build/prune_ml.sh,target=/steps/prune_ml.sh \
     --mount=type=bind,from=wheels,target=/wheels \
     --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt,required=false <<'EOF'
 /steps/pip.sh install --find-links /wheels --constraint /pins/constraints.txt --requirement /pins/ml.txt
@@ -87,12 +89,14 @@ EOF
 
 FROM ml AS venv
 COPY --from=pins /pins/serve.txt /pins/
-RUN --mount=type=cache,target=/root/.cache/pip --mount=type=bind,source=image/build,target=/steps \
+RUN --mount=type=cache,target=/root/.cache/pip --mount=type=bind,source=image/build/pip.sh,target=/steps/pip.sh \
+    --mount=type=bind,source=image/build/prune_serve.sh,target=/steps/prune_serve.sh \
     --mount=type=bind,from=ml,source=/opt/clawlama/lib/python3.11/site-packages,target=/ml \
     --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt,required=false <<'EOF'
 /steps/pip.sh install --constraint /pins/constraints.txt --requirement /pins/serve.txt
 cd /opt/clawlama/lib/python3.11/site-packages
 for had in /ml/*; do rm -rf "./${had##*/}"; done
+/steps/prune_serve.sh .
 EOF
 
 # --- app: our own wheel
@@ -161,7 +165,6 @@ ENV PATH=/usr/local/bin:/usr/bin:/bin \
     CLAWLAMA_OPENCLAW_BIND=lan \
     CLAWLAMA_NODE_PREFIX=/opt/openclaw
 USER 1000:1000
-WORKDIR /data
 VOLUME /data
 EXPOSE 18789 8080
 STOPSIGNAL SIGTERM

@@ -4,7 +4,8 @@
 set -euo pipefail
 
 cd "$1"
-rm -rf torch/test torch/include torch/share
+rm -rf torch/test torch/include torch/share torch/lib/lib*_test.so torch/lib/libbackend_with_compiler.so
+rm -rf hf_xet hf_xet-*.dist-info # another way to download from Hugging Face; nothing here does
 find torch/bin -type f ! -name torch_shm_manager -delete
 find . -name '*.pyi' -type f -delete
 find . -type d -name tests -not -path './numpy/_core/*' -prune -exec rm -rf {} +

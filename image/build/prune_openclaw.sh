@@ -9,3 +9,4 @@ find . -type f -not -path './openclaw/*' \( -iname 'readme*' -o -iname 'changelo
 find . -type d \( -name test -o -name tests -o -name __tests__ \) -not -path './openclaw/*' -prune -exec rm -rf {} +
 find openclaw/dist/control-ui -type f \( -name '*.br' -o -name '*.gz' \) -delete
 rm -f openclaw/dist/worker/worker.mjs openclaw/dist/worker/sqlite-store.worker.mjs openclaw/CHANGELOG.md
+rm -rf @trycua/cua-driver-* # moves the mouse of a desktop; a container has none
