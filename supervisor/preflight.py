@@ -158,11 +158,21 @@ def disk(facts: HostFacts) -> str:
 
 def ports(settings: Settings) -> list[tuple[str, str, int, str]]:
     """Name, address to bind, port, and the variable that changes it."""
-    lan = "0.0.0.0" if settings.openclaw_bind == "lan" else "127.0.0.1"  # noqa: S104 - the user's choice
     return [
-        ("OpenClaw's port", lan, settings.openclaw_port, "CLAWLAMA_OPENCLAW_PORT"),
+        ("OpenClaw's port", door_host(settings), settings.openclaw_port, "CLAWLAMA_OPENCLAW_PORT"),
         ("API port", settings.api_host, settings.api_port, "CLAWLAMA_API_PORT"),
     ]
+
+
+def door_host(settings: Settings) -> str:
+    return "0.0.0.0" if settings.openclaw_bind == "lan" else "127.0.0.1"  # noqa: S104 - the user's choice
+
+
+def inner_port(settings: Settings) -> int:
+    """Where OpenClaw itself listens: beside its public port, or anywhere when that is taken."""
+    beside = settings.openclaw_port % 65535 + 1
+    taken = beside == settings.api_port or bind_problem("127.0.0.1", beside) is not None
+    return free_port() if taken else beside
 
 
 def port_free(host: str, port: int, variable: str) -> str:

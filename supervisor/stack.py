@@ -13,17 +13,15 @@ from supervisor.engines.llama import LlamaEngine, LlamaSetup
 from supervisor.engines.ollama.engine import OllamaEngine
 from supervisor.engines.ollama.server import find_ollama
 from supervisor.engines.ollama.setup import OllamaSetup, address
-from supervisor.gateway.command import FATAL_EXITS, START_TIMEOUT_S, OpenClaw, Tokens, gateway_command
+from supervisor.gateway.command import OpenClaw, Tokens
 from supervisor.gateway.find import Runtime
 from supervisor.gateway.output import readable
-from supervisor.gateway.probe import gateway_started
 from supervisor.log import NAME, also_told, is_json
 from supervisor.plan.catalog import CATALOG
 from supervisor.plan.plan import Plan
 from supervisor.redact import redactor
 from supervisor.render.render import GatewayConfig, Lean, ModelEntry, Telegram
 from supervisor.services.output import LogFile, Output, json_sink, terminal_sink
-from supervisor.services.service import Service
 from supervisor.settings.datadir import DataDir
 from supervisor.settings.settings import Settings
 
@@ -135,22 +133,6 @@ def openclaw(
     settings: Settings, data: DataDir, runtime: Runtime, tokens: Tokens, around: Mapping[str, str]
 ) -> OpenClaw:
     return OpenClaw(runtime, data.openclaw, data.workspace, tokens, around)
-
-
-def gateway_service(
-    settings: Settings, data: DataDir, claw: OpenClaw, outputs: Outputs, needs: tuple[str, ...]
-) -> Service:
-    return Service(
-        GATEWAY,
-        lambda: gateway_command(claw),
-        gateway_started(urls(settings).openclaw),
-        outputs(GATEWAY),
-        needs=needs,
-        start_timeout=START_TIMEOUT_S,
-        grace=5.0,
-        fatal_exits=FATAL_EXITS,
-        owner=str(data.root),
-    )
 
 
 def outputs_in(settings: Settings, data: DataDir, tokens: Tokens, *, show: bool) -> Outputs:

@@ -16,6 +16,7 @@ PACKAGE = ROOT / "supervisor"
 # A part may import itself and what stands before it.
 ORDER = (
     "errors",
+    "redact",  # what no log may hold: the first thing that a log needs
     "log",
     "identity",  # who we run as, settled before anything else
     "host",
@@ -31,6 +32,8 @@ ORDER = (
     "stack",
     "preflight",  # what `up` and `doctor` both look at before anything starts
     "serving",  # from a chosen model to an engine that serves it, whichever engine that is
+    "openclaw",  # OpenClaw as a service of ours: its files and its process
+    "made",  # what the settings make, before anything runs
     "journal",
     "api",
     "evals",
@@ -43,6 +46,8 @@ ORDER = (
     "reload",  # settings that are followed while everything runs
     "start",  # what the health check says, from the pull to the lesson under way
     "first_turn",  # taken by ourselves after a start
+    "front",  # journal, API and learning: loaded while the engine starts
+    "assistant",  # joins all that runs
     "boot",
     "cli",
     "__main__",

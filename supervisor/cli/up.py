@@ -1,8 +1,8 @@
 """clawlama up: start everything and stay."""
 
-import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Annotated
 
 import anyio
@@ -18,6 +18,7 @@ from supervisor.gateway.client import control_ui_url
 from supervisor.host.facts import HostFacts
 from supervisor.log import set_up_logging
 from supervisor.plan.explain import processor
+from supervisor.services.signals import Signals, signals_heeded
 from supervisor.settings.settings import Settings
 from supervisor.settings.sources import load_settings
 from supervisor.start import Tell
@@ -38,13 +39,18 @@ def up(
 
     Everything else is set in the environment or in clawlama.toml; see: clawlama settings.
     """
-    settings = load_settings(data=data, model=model, engine=engine, openclaw_port=port, api_port=api_port)
-    set_up_logging(settings.log_level)
-    anyio.run(stay_up, settings)
+    read = partial(load_settings, data=data, model=model, engine=engine, openclaw_port=port, api_port=api_port)
+    settings = read()
+    set_up_logging(settings.log_level, settings.log_format)
+    anyio.run(stay_up, settings, read)
 
 
-async def stay_up(settings: Settings) -> None:
-    async with until_signalled(starting), booted(settings, starting) as running:
+async def stay_up(settings: Settings, read: Callable[[], Settings]) -> None:
+    async with (
+        until_signalled(starting) as signals,
+        booted(settings, starting, stop=signals.stop, read=read) as running,
+    ):
+        signals.reload = running.up.reload
         welcome(settings, running)
         await anyio.sleep_forever()
     kept = f"everything you taught it is kept in {escape(str(settings.data))}"
@@ -52,24 +58,11 @@ async def stay_up(settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def until_signalled(tell: Tell = lambda _line: None) -> AsyncIterator[None]:
-    """Cancel the block at the first SIGINT or SIGTERM; further ones change nothing, the stop has its own deadline."""
+async def until_signalled(tell: Tell = lambda _line: None) -> AsyncIterator[Signals]:
+    """Signals act on the block, which fails with one error."""
     with one_error():
-        async with anyio.create_task_group() as tg:
-            await tg.start(cancel_on_signal, tg.cancel_scope, tell)
-            yield
-            tg.cancel_scope.cancel()
-
-
-async def cancel_on_signal(
-    scope: anyio.CancelScope, tell: Tell, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED
-) -> None:
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        task_status.started()
-        async for _ in signals:
-            if not scope.cancel_called:
-                tell("stopping")
-            scope.cancel("asked to stop")
+        async with signals_heeded(tell) as signals:
+            yield signals
 
 
 def starting(line: str) -> None:
@@ -99,10 +92,10 @@ def banner(settings: Settings, running: Booted) -> Panel:
     rows.add_row("or here", 'clawlama chat, then clawlama feedback "be brief"')
     rows.add_row("Token", token_line(running))
     rows.add_row("API", f"{home.api_url}/v1 (its token: secrets/api_token)")
-    engine = "Ollama" if running.plan.engine == "ollama" else "the embedded llama.cpp"
-    rows.add_row("Model", f"{home.model} on {engine}, adapter {home.adapter}, context {running.plan.context} tokens")
-    if running.warm_up.prompt_tokens:
-        rows.add_row("", f"OpenClaw's prompt, {running.warm_up.prompt_tokens} tokens, is read already")
+    engine = "Ollama" if running.up.plan.engine == "ollama" else "the embedded llama.cpp"
+    rows.add_row("Model", f"{home.model} on {engine}, adapter {home.adapter}, context {running.up.plan.context} tokens")
+    if running.up.prompt_tokens:
+        rows.add_row("", f"OpenClaw's prompt, {running.up.prompt_tokens} tokens, is read already")
     rows.add_row("Machine", machine(running.facts))
     rows.add_row("Data", escape(str(settings.data)))
     rows.add_row("Stop", "Ctrl-C")

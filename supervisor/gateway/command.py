@@ -87,8 +87,9 @@ def prepare_folders(openclaw: OpenClaw) -> None:
         raise MachineError(f"{exc.filename} cannot be created: {exc.strerror}; make it writable for this user") from exc
 
 
-def gateway_command(openclaw: OpenClaw) -> Command:
-    return cli_command(openclaw, "gateway", "run")
+def gateway_command(openclaw: OpenClaw, port: int) -> Command:
+    """The gateway in the foreground, on this port of loopback whatever its config says."""
+    return cli_command(openclaw, "gateway", "run", "--port", str(port), "--bind", "loopback")
 
 
 def cli_command(openclaw: OpenClaw, *arguments: str) -> Command:

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from supervisor.errors import NodeMissing, OpenClawMissing
@@ -55,6 +56,12 @@ def _node_candidates(prefix: Path | None, search_path: str) -> Iterator[Path]:
 
 
 def _node_version(node: Path) -> str | None:
+    return _asked(node, node.stat().st_mtime_ns)
+
+
+@cache
+def _asked(node: Path, _changed: int) -> str | None:
+    """Once for each state of the file: a start looks twice, and a tenth of a second is much."""
     try:
         result = subprocess.run(
             [str(node), "--version"], capture_output=True, text=True, timeout=20, check=True, env={}

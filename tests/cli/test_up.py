@@ -5,7 +5,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from supervisor.api.warmup import WarmUp
+from supervisor.api.control import Reloaded
+from supervisor.assistant import Up
 from supervisor.boot import Booted
 from supervisor.cli.up import banner, link
 from supervisor.host.detect import detect
@@ -31,12 +32,15 @@ def booted(settings: Settings, *, new_tokens: bool) -> Booted:
     )
     return Booted(
         facts,
-        decide(facts, settings, model_facts("tiny-chat")),
+        Up(decide(facts, settings, model_facts("tiny-chat")), 312, nothing_to_reload),
         running,
         new_tokens,
         12.3,
-        WarmUp(prompt_tokens=312, seconds=0.5),
     )
+
+
+async def nothing_to_reload() -> Reloaded:
+    return Reloaded(changed=(), restarted=(), needs_restart=())
 
 
 def shown(settings: Settings, booted: Booted) -> list[str]:

@@ -16,9 +16,10 @@ def openclaw_in(folder: Path, telegram: str | None = None, **surroundings: str) 
 
 
 def test_the_gateway_runs_in_the_foreground_in_its_workspace(tmp_path: Path) -> None:
-    command = gateway_command(openclaw_in(tmp_path))
+    command = gateway_command(openclaw_in(tmp_path), 18790)
 
-    assert command.argv == ("/opt/bin/node", "/opt/openclaw/openclaw.mjs", "gateway", "run")
+    program = ("/opt/bin/node", "/opt/openclaw/openclaw.mjs")
+    assert command.argv == (*program, "gateway", "run", "--port", "18790", "--bind", "loopback")
     assert command.cwd == tmp_path / "workspace"
 
 

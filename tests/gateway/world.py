@@ -86,7 +86,7 @@ async def gateway_world(runtime: Runtime, folder: Path) -> AsyncIterator[World]:
         write_config(openclaw, config_for(openclaw, port=port, model_url=model.url, api_url=learning.url))
         service = Service(
             "openclaw",
-            lambda: gateway_command(openclaw),
+            lambda: gateway_command(openclaw, port),
             gateway_started(url),
             Output("openclaw"),
             start_timeout=START_TIMEOUT_S,

@@ -1,0 +1,111 @@
+"""What is made of the settings before anything is started: objects only, and the tokens."""
+
+from dataclasses import dataclass, replace
+from importlib.metadata import version as package_version
+from pathlib import Path
+
+from supervisor.adapters.store import AdapterStore, file_record
+from supervisor.gateway.command import Tokens
+from supervisor.host.detect import detect
+from supervisor.host.facts import HostFacts
+from supervisor.openclaw import Gateway
+from supervisor.plan.choose import Choice
+from supervisor.plan.decide import decide
+from supervisor.plan.models import BaseModelFacts, model_facts
+from supervisor.preflight import choice_for, inner_port, runtime
+from supervisor.running import Running
+from supervisor.serving import LlamaServing, OllamaServing, Serving
+from supervisor.settings.datadir import DataDir
+from supervisor.settings.secrets import token
+from supervisor.settings.settings import Settings
+from supervisor.settings.sources import child_environment
+from supervisor.stack import (
+    GATEWAY,
+    Outputs,
+    llama_engine,
+    ollama_engine,
+    openclaw,
+    outputs_in,
+    plugin_folder,
+    urls,
+)
+
+
+@dataclass(frozen=True)
+class Made:
+    """``new_tokens``: they were made just now and nobody has seen them yet."""
+
+    settings: Settings  # as they were at the start
+    data: DataDir
+    facts: HostFacts
+    adapters: AdapterStore
+    serving: Serving
+    gateway: Gateway
+    outputs: Outputs
+    running: Running
+    new_tokens: bool
+
+
+def make(settings: Settings, data: DataDir, show_output: bool) -> Made:
+    """Nothing runs yet, and no file is written but the tokens."""
+    facts = detect(data.root)
+    adapters = AdapterStore(data.adapters)
+    api_token, api_fresh = token(data.secrets / "api_token", settings.api_token)
+    claw_token, claw_fresh = token(data.secrets / "openclaw_token", settings.openclaw_token)
+    telegram = settings.telegram_bot_token
+    tokens = Tokens(claw_token, api_token, telegram.get_secret_value() if telegram else None)
+    outputs = outputs_in(settings, data, tokens, show=show_output)
+    choice = choice_for(facts, settings)
+    serving = serving_for(choice, settings, data, facts, adapters, outputs)
+    reach = urls(settings)
+    return Made(
+        settings=settings,
+        data=data,
+        facts=facts,
+        adapters=adapters,
+        serving=serving,
+        gateway=gateway_for(settings, data, tokens, outputs, serving),
+        outputs=outputs,
+        running=Running(
+            pid=int(Path("/proc/self").readlink().name),
+            version=package_version("clawlama"),
+            model=choice.model,
+            adapter=settings.adapter,
+            api_url=reach.api,
+            api_token=api_token,
+            openclaw_url=reach.openclaw,
+            openclaw_token=claw_token,
+        ),
+        new_tokens=api_fresh or claw_fresh,
+    )
+
+
+def serving_for(
+    choice: Choice, settings: Settings, data: DataDir, facts: HostFacts, adapters: AdapterStore, outputs: Outputs
+) -> Serving:
+    around = child_environment()
+    if choice.engine == "ollama":
+        engine = ollama_engine(settings, choice.model, data, outputs, around)
+        return OllamaServing(engine, settings, facts, adapters, data.run / "base")
+    model = with_digest(model_facts(choice.model))
+    adapters.bind(str(model.digest))
+    plan = decide(facts, settings, model)
+    version = adapters.current(settings.adapter)
+    return LlamaServing(llama_engine(settings, plan, data, version, outputs, around), plan)
+
+
+def with_digest(model: BaseModelFacts) -> BaseModelFacts:
+    return replace(model, digest=f"sha256:{file_record(model.gguf).sha256}")
+
+
+def gateway_for(settings: Settings, data: DataDir, tokens: Tokens, outputs: Outputs, serving: Serving) -> Gateway:
+    service = serving.engine.service
+    return Gateway(
+        claw=openclaw(settings, data, runtime(settings), tokens, child_environment()),
+        settings=settings,
+        data=data,
+        plugin=plugin_folder(),
+        port=inner_port(settings),
+        output=outputs(GATEWAY),
+        needs=() if service is None else (service.name,),
+    )
