@@ -1,6 +1,7 @@
 """One child process, and the promise that it and its offspring are gone when we are done with it."""
 
 import asyncio
+import math
 import os
 import signal
 import subprocess
@@ -43,6 +44,7 @@ class Process:
     pid: int
     mark: str  # value of CLAWLAMA_OWNER in its environment and its offspring's
     grace: float  # seconds between SIGTERM and SIGKILL; may be lowered at any time, even while it is used
+    end_by: float = math.inf  # when, on the event loop's clock, grace is over however much there was; as above
     returncode: int | None = None  # negative: the signal that ended it
     _exited: anyio.Event = field(default_factory=anyio.Event)
 
@@ -148,23 +150,27 @@ def _environment(command: Command) -> Mapping[str, str]:
 
 async def _end(process: Process) -> None:
     """Return when nothing alive stems from the process, or SIGKILL has had its time."""
-    began = anyio.current_time()
+    began = now = anyio.current_time()
+    killed: float | None = None
     known: set[int] = set()
     pause = 0.005
     # The second look is for what was forked during the first, by a parent that ended meanwhile.
     while members := _alive(process, known) or _alive(process, known):
-        waited = anyio.current_time() - began
-        if waited > process.grace + KILL_PATIENCE:
+        if killed is not None and now - killed > KILL_PATIENCE:
             log.error("processes survive SIGKILL", pids=[member.pid for member in members])
             return
-        if waited >= process.grace:
-            _signal(process, members, signal.SIGKILL)
-        elif new := [member for member in members if member.pid not in known]:
-            _signal(process, new, signal.SIGTERM)
-            _signal(process, new, signal.SIGCONT)  # a stopped process sees SIGTERM only then
+        if now - began >= process.grace or now >= process.end_by:
+            killed = killed or now
+            _signal_all(process, members, signal.SIGKILL)
+        elif not known:
+            _signal_all(process, members, signal.SIGTERM)
+            _signal_all(process, members, signal.SIGCONT)  # a stopped process sees SIGTERM only then
+        else:
+            _signal_strays(members, known)
         known.update(member.pid for member in members)
         await anyio.sleep(pause)
         pause = min(pause * 1.5, 0.05)
+        now = anyio.current_time()
     process.look()
 
 
@@ -183,7 +189,7 @@ def _carries_mark(proc: Proc, process: Process) -> bool:
     return environment_value(proc.pid, OWNER_VARIABLE) == process.mark
 
 
-def _signal(process: Process, members: list[Proc], number: signal.Signals) -> None:
+def _signal_all(process: Process, members: list[Proc], number: signal.Signals) -> None:
     """Signal the leader's group as one, so that no fork slips through, and the others one by one."""
     if any(member.group == process.pid for member in members):
         try:
@@ -193,3 +199,15 @@ def _signal(process: Process, members: list[Proc], number: signal.Signals) -> No
     for member in members:
         if member.group != process.pid:
             kill(member.pid, number)
+
+
+def _signal_strays(members: list[Proc], known: set[int]) -> None:
+    """Ask those to end who slipped through when everybody was asked, and whose parents are gone.
+
+    What a living parent starts after that belongs to the way it ends; and nobody is asked twice, which many
+    programs take for "at once".
+    """
+    parents = {member.pid for member in members}
+    for member in members:
+        if member.pid not in known and member.ppid not in parents:
+            kill(member.pid, signal.SIGTERM)

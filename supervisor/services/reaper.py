@@ -81,6 +81,12 @@ async def end_descendants(within: float = 3.0) -> list[int]:
     return sorted(killed)
 
 
+def kill_descendants() -> None:
+    """SIGKILL to everything below us; whoever started it collects it."""
+    for proc in _below_us():
+        kill(proc.pid, signal.SIGKILL)
+
+
 def sweep(owner: str, within: float = 5.0) -> list[int]:
     """Kill what an earlier supervisor with this owner left behind, whole trees; never us or our ancestors.
 

@@ -68,7 +68,7 @@ class Service:
     _problem: str = field(default="", init=False)  # see ServiceStatus
     _restarts: int = field(default=0, init=False)
     _last_exit: int | None = field(default=None, init=False)
-    _longest_grace: float = field(default=float("inf"), init=False)
+    _ends_by: float = field(default=float("inf"), init=False)  # see hurry
     _asked: anyio.Event = field(default_factory=anyio.Event, init=False)  # wakes run()
     _changed: anyio.Event = field(default_factory=anyio.Event, init=False)  # wakes those who wait for a state
 
@@ -95,7 +95,7 @@ class Service:
     def renew(self) -> None:
         """Forget how it ended: those who wait from now on wait for the coming ``run``."""
         self._over = self._doom = None
-        self._longest_grace = float("inf")
+        self._ends_by = float("inf")
         self._life = _Life(self._life.number, 0.0)
         self._state, self._problem = "waiting", ""
 
@@ -142,11 +142,11 @@ class Service:
         """Return once it serves, or is done. Raises what ended ``run`` if that comes first."""
         await self._until(lambda: self._state in SERVES and not self._asked.is_set())
 
-    def hurry(self, grace: float) -> None:
-        """Allow no end of this run more than so many seconds, not even one that has begun."""
-        self._longest_grace = max(grace, 0.0)
+    def hurry(self, within: float) -> None:
+        """From so many seconds on there is no grace any more, not even in an end that has begun."""
+        self._ends_by = anyio.current_time() + within
         if self._life.process is not None:
-            self._life.process.grace = min(self.grace, self._longest_grace)
+            self._life.process.end_by = self._ends_by
 
     def status(self) -> ServiceStatus:
         """Cheap enough for every second: one look at /proc."""
@@ -177,6 +177,7 @@ class Service:
     async def _keep_up(self) -> None:
         failures, pause = 0, 0.0
         while True:
+            await anyio.lowlevel.checkpoint()  # cancelled during the end of a process, we start no other
             self._asked = anyio.Event()  # whatever was asked until here is answered by what follows
             if self._doom is not None:
                 raise self._doom
@@ -279,7 +280,7 @@ class Service:
         attention.cancel()
 
     def _stopping(self, process: Process) -> None:
-        process.grace = min(self.grace, self._longest_grace)
+        process.end_by = self._ends_by
         self._enter("stopping")
 
     def _ended(self, life: _Life) -> None:
