@@ -25,6 +25,7 @@ class ApiContext:
     token: str
     version: str  # of this package
     status: Callable[[], StackStatus]
+    control: Control
     data: DataDir
     feedback_log_dir: Path
     allowed_base_models: tuple[str, ...]
@@ -33,5 +34,4 @@ class ApiContext:
     warm_up: WarmUp = field(default_factory=WarmUp)
     turns: Turns = field(default_factory=Turns)
     metrics: Metrics = field(default_factory=Metrics)
-    control: Control | None = None  # without: the routes that need it say so
     open_metrics: bool = False  # whether /metrics answers without a token

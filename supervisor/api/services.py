@@ -9,10 +9,9 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from supervisor.api.context import ApiContext
-from supervisor.api.control import Control, Reloaded
+from supervisor.api.control import Reloaded
 from supervisor.api.presence import while_present
 from supervisor.api.sse import send_part
-from supervisor.errors import RequestError
 from supervisor.services.logs import Line, Logs
 from supervisor.services.status import ServiceStatus
 
@@ -25,26 +24,27 @@ Count = Annotated[int, Query(ge=0, le=10_000)]
 
 def service_routes(context: ApiContext) -> APIRouter:
     router = APIRouter(tags=["services"])
+    control = context.control
 
     @router.get("/v1/services")
     async def services() -> dict[str, list[ServiceStatus]]:
         """Every service in start order."""
-        return {"services": list(control_of(context).services())}
+        return {"services": list(control.services())}
 
     @router.post("/v1/services/{name}/restart")
     async def restart(name: str) -> ServiceStatus:
         """Replace the process; answers when the new one is ready."""
-        return await control_of(context).restart(name)
+        return await control.restart(name)
 
     @router.post("/v1/reload")
     async def reload() -> Reloaded:
         """Read the settings again, and restart what read those that changed."""
-        return await control_of(context).reload()
+        return await control.reload()
 
     @router.post("/v1/stop", status_code=202)
     async def stop() -> dict[str, Any]:
         """End everything, as SIGTERM does; answers at once."""
-        control_of(context).stop()
+        control.stop()
         return {"status": "stopping"}
 
     @router.get("/v1/logs")
@@ -54,12 +54,6 @@ def service_routes(context: ApiContext) -> APIRouter:
         return LogStream(read, lines, follow=follow, as_json=NDJSON in request.headers.get("accept", ""))
 
     return router
-
-
-def control_of(context: ApiContext) -> Control:
-    if context.control is None:
-        raise RequestError(503, "the services cannot be controlled from here")
-    return context.control
 
 
 class LogStream(Response):

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from supervisor.cli.client import Client, Refused, connected
+from supervisor.cli.client import Client, connected
 from supervisor.cli.options import AsJson, Data
 from supervisor.cli.show import as_json, console
 from supervisor.services.restart import describe_exit
@@ -50,10 +50,7 @@ def go_on(client: Client) -> None:
 def moment(client: Client) -> dict[str, Any]:
     """Health, its services with the share of the CPU that each takes."""
     health: dict[str, Any] = client.get("/v1/health")
-    try:
-        services: dict[str, Any] = client.get("/v1/services")
-    except Refused:
-        return health
+    services: dict[str, Any] = client.get("/v1/services")
     return health | services
 
 

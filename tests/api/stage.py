@@ -20,6 +20,7 @@ from supervisor.journal.journal import Journal, open_journal
 from supervisor.journal.records import Completion
 from supervisor.settings.datadir import DataDir
 from tests.fakes.backend import Script, backend, says, streams
+from tests.fakes.control import Pressed
 from tests.fakes.engine import FakeEngine
 
 ADAPTER, TOKEN = "openclaw/assistant", "a-token-for-tests-only"
@@ -62,6 +63,7 @@ async def context_for(folder: Path, engine: Engine, **other: Any) -> AsyncIterat
             token=TOKEN,
             version="1.2.3",
             status=lambda: StackStatus("ready"),
+            control=Pressed(),
             data=DataDir(folder),
             feedback_log_dir=folder / "feedback",
             allowed_base_models=("Qwen/Qwen3-8B",),

@@ -12,7 +12,7 @@ from supervisor.api.status import StackStatus
 from supervisor.host.facts import Gpu
 from supervisor.journal.records import NewFeedback
 from tests.api.stage import ADAPTER, CHAT, HELLO, Stage, in_process
-from tests.api.test_services import ENGINE
+from tests.fakes.control import ENGINE
 
 pytestmark = pytest.mark.anyio
 

@@ -1,57 +1,15 @@
 import json
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import anyio
 import pytest
 
-from supervisor.api.control import Reloaded
 from supervisor.errors import ServiceError, SettingsError, UnknownService
 from supervisor.services.output import LogFile
-from supervisor.services.status import ServiceStatus
 from tests.api.stage import in_process, over_http
+from tests.fakes.control import Pressed
 
 pytestmark = pytest.mark.anyio
-
-ENGINE = ServiceStatus(
-    name="engine",
-    state="ready",
-    pid=7,
-    restarts=2,
-    uptime=60.0,
-    ready_after=0.8,
-    last_exit=-9,
-    rss=2**20,
-    cpu=3.5,
-    cpu_percent=5.8,
-)
-
-
-@dataclass
-class Pressed:
-    """Notes which buttons were pressed."""
-
-    buttons: list[str] = field(default_factory=list)
-    problem: Exception | None = None
-
-    def services(self) -> tuple[ServiceStatus, ...]:
-        return (ENGINE,)
-
-    async def restart(self, name: str) -> ServiceStatus:
-        self._press(f"restart {name}")
-        return ENGINE
-
-    def stop(self) -> None:
-        self._press("stop")
-
-    async def reload(self) -> Reloaded:
-        self._press("reload")
-        return Reloaded(changed=("CLAWLAMA_LEAN",), restarted=("openclaw",), needs_restart=())
-
-    def _press(self, button: str) -> None:
-        if self.problem is not None:
-            raise self.problem
-        self.buttons.append(button)
 
 
 def logged(folder: Path, name: str, *lines: str) -> LogFile:
@@ -109,12 +67,6 @@ async def test_nobody_presses_a_button_or_reads_a_log_without_the_token(tmp_path
 
     assert {answer.status_code for answer in answers} == {401}
     assert pressed.buttons == []
-
-
-async def test_without_anything_to_control_the_api_says_so(tmp_path: Path) -> None:
-    async with in_process(tmp_path) as stage:
-        assert (await stage.client.get("/v1/services")).status_code == 503
-        assert (await stage.client.post("/v1/stop")).status_code == 503
 
 
 async def test_logs_are_told_as_text_or_as_json_lines(tmp_path: Path) -> None:

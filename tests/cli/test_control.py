@@ -9,8 +9,8 @@ from supervisor.api.control import Reloaded
 from supervisor.cli.client import Refused
 from supervisor.errors import NotRunning, UnknownService
 from supervisor.services.status import ServiceStatus
-from tests.api.test_services import ENGINE, Pressed
 from tests.cli.running import clawlama, up
+from tests.fakes.control import ENGINE, Pressed
 
 pytestmark = pytest.mark.anyio
 

@@ -8,8 +8,8 @@ from rich.console import Console
 
 from supervisor.api.status import StackStatus
 from supervisor.cli.status import view
-from tests.api.test_services import ENGINE, Pressed
 from tests.cli.running import clawlama, up
+from tests.fakes.control import ENGINE, Pressed
 
 DOWN = ENGINE.model_copy(
     update=dict.fromkeys(("pid", "uptime", "rss", "cpu", "cpu_percent"))
