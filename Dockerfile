@@ -169,5 +169,6 @@ VOLUME /data
 EXPOSE 18789 8080
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=2 CMD ["/usr/local/bin/healthcheck"]
-ENTRYPOINT ["tini", "-s", "--", "clawlama"]
+# 143: stopped before our own handler is there; that is a stop like any other.
+ENTRYPOINT ["tini", "-s", "-e", "143", "--", "clawlama"]
 CMD ["up"]
