@@ -178,7 +178,8 @@ class Service:
         failures, pause = 0, 0.0
         while True:
             await anyio.lowlevel.checkpoint()  # cancelled during the end of a process, we start no other
-            self._asked = anyio.Event()  # whatever was asked until here is answered by what follows
+            if self._asked.is_set():  # whatever was asked until here is answered by what follows
+                self._asked, self._life.done = anyio.Event(), False
             if self._doom is not None:
                 raise self._doom
             if self._down:
@@ -193,7 +194,6 @@ class Service:
             elif self._life.done:
                 self._enter("done")
                 await self._asked.wait()
-                self._life.done = False
             elif failure := await self._live():
                 failures = failures_in_a_row(failures, self._ready_for(), self.policy)
                 pause = self._pause_after(failure, failures)
@@ -252,15 +252,15 @@ class Service:
         except ClawlamaError as exc:
             life.error = exc
         else:
-            self._serves(life)
+            self._serves(life, "ready")
             await self._question(life)
         attention.cancel()
 
-    def _serves(self, life: _Life) -> None:
+    def _serves(self, life: _Life, state: State) -> None:
         life.ready_at = anyio.current_time()
         self._ready_life, self._problem = life.number, ""
         log.debug("service ready", service=self.name, after=round(life.ready_at - life.began, 2))
-        self._enter("ready")
+        self._enter(state)
 
     async def _question(self, life: _Life) -> None:
         """Return when it has not answered too often."""
@@ -304,8 +304,8 @@ class Service:
             problem = f"{describe_exit(code)}: {self.fatal_exits[code]}{self._last_words()}"
             raise ServiceError(self.name, problem, exit_code=exit_status(code))
         if code == 0 and isinstance(self.answers, EndsWell):
-            self._serves(life)
             life.done = True
+            self._serves(life, "done")
             return None
         return describe_exit(code)
 

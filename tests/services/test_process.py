@@ -209,3 +209,16 @@ async def test_a_stranger_holding_the_pipe_does_not_hold_us(tmp_path: Path) -> N
 
     os.kill(pid, signal.SIGKILL)  # without its mark it is nobody's; reaper.end_descendants gets it in the end
     await until(lambda: not alive(pid))
+
+
+async def test_nobody_is_asked_twice_and_a_farewell_may_start_programs(tmp_path: Path) -> None:
+    bye = f"echo asked >> {tmp_path}/asked; for i in 1 2 3; do sh -c 'sleep 0.05; echo done >> {tmp_path}/done'; done"
+
+    with anyio.fail_after(20):
+        script = f"trap '{bye.replace(chr(39), chr(34))}; exit 7' TERM; echo $$ > {tmp_path}/pid;"
+        async with running(sh(f"{script} while :; do sleep 0.02; done"), grace=15) as process:
+            await pid_in(tmp_path / "pid")
+
+    assert process.returncode == 7
+    assert (tmp_path / "asked").read_text() == "asked\n"
+    assert (tmp_path / "done").read_text() == "done\n" * 3

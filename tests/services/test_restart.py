@@ -1,6 +1,12 @@
 import pytest
 
-from supervisor.services.restart import RestartPolicy, describe_exit, failures_in_a_row, pause_before_restart
+from supervisor.services.restart import (
+    RestartPolicy,
+    describe_exit,
+    exit_status,
+    failures_in_a_row,
+    pause_before_restart,
+)
 
 POLICY = RestartPolicy(patience=5, first_pause=0.5, longest_pause=5.0, healthy_after=10.0)
 
@@ -35,3 +41,8 @@ def test_even_the_slowest_failure_is_given_up_in_the_end() -> None:
 )
 def test_an_exit_is_described_in_words(returncode: int, words: str) -> None:
     assert describe_exit(returncode) == words
+
+
+@pytest.mark.parametrize(("returncode", "status"), [(3, 3), (-9, 137), (0, 1), (None, 1)])
+def test_what_we_end_with_is_never_success(returncode: int | None, status: int) -> None:
+    assert exit_status(returncode) == status
