@@ -71,8 +71,8 @@ def optimizer_for(model: PeftModel, parent: Path | None, *, learning_rate: float
         for name, parameter in named.items():
             optimizer.state[parameter] = {
                 "step": torch.tensor(float(steps)),
-                "exp_avg": file.get_tensor(f"{name}.exp_avg"),
-                "exp_avg_sq": file.get_tensor(f"{name}.exp_avg_sq"),
+                "exp_avg": file.get_tensor(f"{name}.exp_avg").to(parameter.device),
+                "exp_avg_sq": file.get_tensor(f"{name}.exp_avg_sq").to(parameter.device),
             }
     return optimizer, steps
 

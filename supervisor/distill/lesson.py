@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerBase
 from supervisor.distill.adapter import attach, optimizer_for, save, shape_of
 from supervisor.distill.base import load_base
 from supervisor.distill.batch import Encoded, encode
+from supervisor.distill.device import CPU, GPU_TROUBLE, best_device, name_of
 from supervisor.distill.gguf import export_adapter
 from supervisor.distill.job import DistillJob, DistillResult, Probe
 from supervisor.distill.passage import spelled
@@ -18,16 +19,28 @@ SPELLED = 64  # reply tokens of a probe whose place in the text is worked out
 
 
 def run_lesson(job: DistillJob, report: Report, *, import_seconds: float = 0.0) -> DistillResult:
-    """Train on the job's samples and fill ``job.out``.
+    """Train on the job's samples and fill ``job.out``: on the best device, and on the CPU when that fails.
 
     Raises DistillError or GgufError; what lies in ``job.out`` is then of no use.
     """
     torch.set_num_threads(job.threads)
+    device = best_device()
+    try:
+        return lesson_on(device, job, report, import_seconds)
+    except GPU_TROUBLE as exc:
+        if device == CPU:
+            raise
+        problem = str(exc).splitlines()[0]
+    report(0.05, f"the CPU takes over from {name_of(device)}: {problem}")
+    return lesson_on(CPU, job, report, import_seconds)
+
+
+def lesson_on(device: torch.device, job: DistillJob, report: Report, import_seconds: float) -> DistillResult:
     torch.manual_seed(job.training.seed)
     started = monotonic()
-    report(0.05, "loading the base model")
+    report(0.05, "loading the base model" if device == CPU else f"loading the base model on {name_of(device)}")
     base, tokenizer = load_base(job.base)
-    model = attach(base, job.parent, job.lora)
+    model = attach(base.to(device), job.parent, job.lora)
     samples = [encode(sample, tokenizer, max_prompt=job.training.max_prompt_tokens) for sample in job.samples]
     optimizer, steps = optimizer_for(model, job.parent, learning_rate=job.training.learning_rate)
     loaded = monotonic()

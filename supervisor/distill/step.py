@@ -57,14 +57,14 @@ class Losses:
 
 def reply_log_probs(model: PeftModel, context: Sequence[int], reply: Sequence[int]) -> Tensor:
     """Log-probabilities over the vocabulary at each reply token, float32: (T, V)."""
-    tokens = torch.tensor([[*context, *reply]])  # (1, P+T)
+    tokens = torch.tensor([[*context, *reply]], device=model.device)  # (1, P+T)
     logits = model(input_ids=tokens, use_cache=False, logits_to_keep=len(reply) + 1).logits  # (1, T+1, V)
     return torch.log_softmax(logits[0, :-1].float(), dim=-1)  # (T, V)
 
 
 def picked(log_probs: Tensor, reply: Sequence[int]) -> Tensor:
     """The reply tokens' own log-probabilities: (T, V) -> (T,)."""
-    return log_probs.gather(-1, torch.tensor(reply)[:, None])[:, 0]
+    return log_probs.gather(-1, torch.tensor(reply, device=log_probs.device)[:, None])[:, 0]
 
 
 @torch.no_grad()
@@ -134,7 +134,7 @@ def practice(model: PeftModel, samples: Sequence[Encoded], training: Training, r
     replies: list[Reply] = []
     for index, one in enumerate(samples):
         report(0.4 * index / len(samples), f"practising {index + 1} of {len(samples)}")
-        prompt = torch.tensor([one.prompt])  # (1, P)
+        prompt = torch.tensor([one.prompt], device=model.device)  # (1, P)
         written = model.generate(
             input_ids=prompt,
             attention_mask=torch.ones_like(prompt),

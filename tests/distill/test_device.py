@@ -1,0 +1,65 @@
+"""Where a lesson runs, and that all of it runs there."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import torch
+from peft import PeftModel
+
+from supervisor.distill.device import CPU, Candidate, best_device, roomiest
+from supervisor.distill.lesson import run_lesson
+from supervisor.distill.step import picked, reply_log_probs
+from tests.distill.lessons import chat_model, job
+
+KERNELS = ["sm_75", "sm_80", "sm_90a", "compute_120"]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return chat_model(tmp_path_factory.mktemp("base"))
+
+
+def test_the_gpu_with_most_room_is_taken() -> None:
+    found = roomiest([Candidate(0, 10, (8, 9)), Candidate(1, 30, (7, 5)), Candidate(2, 20, (12, 0))], KERNELS)
+
+    assert found == torch.device("cuda", 1)
+
+
+def test_a_gpu_that_this_torch_has_no_kernels_for_is_left_alone() -> None:
+    assert roomiest([Candidate(0, 99, (6, 1)), Candidate(1, 1, (8, 0))], KERNELS) == torch.device("cuda", 1)
+    assert roomiest([Candidate(0, 99, (6, 1))], KERNELS) == CPU
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_without_a_gpu_the_cpu_is_taken() -> None:
+    assert best_device() == CPU
+
+
+class Shapes(torch.nn.Module):
+    """A model that computes shapes only: its device refuses a tensor that lies elsewhere, as a GPU does."""
+
+    device = torch.device("meta")
+
+    def forward(self, input_ids: torch.Tensor, logits_to_keep: int, **_: Any) -> Any:
+        return SimpleNamespace(logits=(input_ids[:, -logits_to_keep:, None] + torch.zeros(50, device=self.device)))
+
+
+def test_a_reply_is_scored_where_the_model_is() -> None:
+    log_probs = reply_log_probs(cast("PeftModel", Shapes()), [1, 2, 3], [4, 5])
+
+    assert (log_probs.device.type, log_probs.shape) == ("meta", (2, 50))
+    assert picked(log_probs, [4, 5]).device.type == "meta"
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_learns_what_the_cpu_learns(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_gpu = run_lesson(job(base, tmp_path / "gpu"), lambda *_: None)
+    again = run_lesson(job(base, tmp_path / "again", parent=tmp_path / "gpu"), lambda *_: None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    on_cpu = run_lesson(job(base, tmp_path / "cpu"), lambda *_: None)
+
+    assert on_gpu.probes[0].after == pytest.approx(on_cpu.probes[0].after, abs=1e-2)
+    assert again.step == 2 * on_gpu.step
