@@ -5,7 +5,17 @@ from dataclasses import dataclass
 from supervisor.errors import MachineError
 from supervisor.host.facts import HostFacts
 from supervisor.plan.choose import EngineKind
-from supervisor.plan.memory import GIB, KV_SIZE, OPENCLAW, RUNTIME, KvCache, kv_bytes, ram, vram
+from supervisor.plan.memory import (
+    GIB,
+    KV_SIZE,
+    OPENCLAW,
+    OPENCLAW_LEAST,
+    RUNTIME,
+    KvCache,
+    kv_bytes,
+    ram,
+    vram,
+)
 from supervisor.plan.models import BaseModelFacts
 from supervisor.settings.settings import Settings
 
@@ -45,9 +55,15 @@ class Form:
 
 
 def fit(facts: HostFacts, settings: Settings, model: BaseModelFacts, engine: EngineKind) -> Fit:
-    """The longest context that model, user and memory allow. Raises MachineError when even a short one does not fit."""
-    found = longest(facts, settings, model, engine)
+    """The longest context that model, user and memory allow. Raises MachineError when even a short one does not fit.
+
+    OpenClaw gets ample room, unless nothing would fit beside that.
+    """
     least = shortest(settings, model)
+    found = longest(facts, settings, model, engine)
+    if found.context < least:
+        squeezed = facts.model_copy(update={"memory_available": facts.memory_available + OPENCLAW - OPENCLAW_LEAST})
+        found = longest(squeezed, settings, model, engine)
     if found.context < least:
         raise MachineError(too_small(facts, model, engine, found.parallel * kv_bytes(model, least, found.kv)))
     return found
@@ -137,5 +153,5 @@ def too_small(facts: HostFacts, model: BaseModelFacts, engine: EngineKind, cache
         free += f" and {gpu / GIB:.1f} GiB on the GPU"
     return (
         f"{free}; {model.name} needs {(model.weights + 2 * cache + RUNTIME) / GIB:.1f} GiB and OpenClaw "
-        f"{OPENCLAW / GIB:.1f}. Choose a smaller CLAWLAMA_MODEL or give the container more memory"
+        f"{OPENCLAW_LEAST / GIB:.1f}. Choose a smaller CLAWLAMA_MODEL or give the container more memory"
     )

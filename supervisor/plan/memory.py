@@ -10,6 +10,7 @@ KvCache = Literal["f16", "q8_0"]
 
 GIB = 2**30
 OPENCLAW = 2 * 10**9  # 0.8 to 1.1 GiB were measured; tools and long chats come on top
+OPENCLAW_LEAST = 6 * GIB // 5  # where there is no more: chats work, large tools may not
 SYSTEM = 3 * GIB // 4  # an operating system without a desktop, where the whole machine is looked at
 RUNTIME = GIB // 2  # buffers of llama.cpp beside weights and cache, per device
 TRAINER = GIB // 2  # torch, transformers and peft before any weight

@@ -62,10 +62,16 @@ def test_too_little_memory_is_refused_with_what_would_do() -> None:
         fit(machine(memory_available=7 * GIB), settings(), big(), "llama")
 
     assert str(error.value) == (
-        "7.0 GiB of memory are free; m needs 7.8 GiB and OpenClaw 1.9. "
+        "7.0 GiB of memory are free; m needs 7.8 GiB and OpenClaw 1.2. "
         "Choose a smaller CLAWLAMA_MODEL or give the container more memory"
     )
     assert fit(machine(memory_available=int(9.7 * GIB)), settings(), big(), "llama").context >= 4096
+
+
+def test_in_two_gigabytes_openclaw_gets_less_room_and_a_small_model_serves() -> None:
+    facts, small = machine(memory_total=2 * GIB, memory_available=int(1.9 * GIB)), model(weights=4 * MIB)
+
+    assert fit(facts, settings(), small, "llama").context >= 4096
 
 
 def test_what_the_gpu_has_is_said_too() -> None:
