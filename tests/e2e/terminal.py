@@ -51,6 +51,13 @@ class Screen:
                 pass
             return await self.process.wait()
 
+    async def close(self) -> int:
+        """The window is closed; the exit code of who ran in it."""
+        os.close(self.master)
+        self.master = -1
+        with anyio.fail_after(STOP_WITHIN):
+            return await self.process.wait()
+
     async def _read(self) -> bool:
         """Take what was written since; False when nobody can write any more."""
         await anyio.wait_readable(self.master)
@@ -72,12 +79,14 @@ async def on_terminal(place: Place) -> AsyncIterator[Screen]:
         [sys.executable, "-c", LOGIN], env=place.environment(), stdin=terminal, stdout=terminal, stderr=terminal
     )
     os.close(terminal)
+    screen = Screen(master, process)
     try:
-        yield Screen(master, process)
+        yield screen
     finally:
         with anyio.CancelScope(shield=True):
             if process.returncode is None:
                 process.kill()
                 await process.wait()
-        os.close(master)
+        if screen.master != -1:
+            os.close(master)
         clear_away(place)

@@ -113,6 +113,41 @@ async def test_a_terminal_shows_the_way_and_ctrl_c_ends_it_for_good(tmp_path: Pa
     check_gone(place)
 
 
+async def test_a_closed_window_is_a_stop(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    async with on_terminal(place) as screen:
+        await screen.shows("API on")
+        assert await screen.close() == 0
+
+    check_gone(place)
+
+
+async def test_a_second_signal_ends_it_at_once_and_leaves_nothing(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    try:
+        async with started(place) as life:
+            await until(lambda: bool(gateways(place)))
+            life.process.send_signal(signal.SIGTERM)
+            assert await life.end(signal.SIGTERM) == 0, life.last_words()
+        check_gone(place)
+    finally:
+        clear_away(place)
+
+
+@pytest.mark.parametrize("seconds", [0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0])
+async def test_a_stop_after_so_many_seconds_is_no_failure_and_leaves_nothing(tmp_path: Path, seconds: float) -> None:
+    place = Place(tmp_path)
+    try:
+        async with started(place) as life:
+            await anyio.sleep(seconds)
+            nothing_yet = not place.data.exists()
+            code = await life.end(signal.SIGTERM)
+            assert code == 0 or (nothing_yet and code == -signal.SIGTERM), life.last_words()
+        assert not place.owned()
+    finally:
+        clear_away(place)
+
+
 async def test_a_config_that_openclaw_accepted_is_not_checked_again(tmp_path: Path) -> None:
     place = Place(tmp_path)
     stamp = place.data / "openclaw" / "validated"
