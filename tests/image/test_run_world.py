@@ -1,0 +1,163 @@
+"""What a home server does to a container: restarts, an update, a clock that jumps, a disk that fills up."""
+
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.image.engine import ROOT, Container, container, docker, unused, volume
+from tests.image.life import TINY, chat, ends, health, owners, recorded, starts_again, stops, until, until_ready
+
+BEFORE_THE_IMAGE = "a3c598e40737"
+"""The last commit before there was an image: what it wrote into a data folder, each later one must take over."""
+
+PREVIOUS = """
+FROM {image}
+USER 0
+RUN rm -r {package}
+COPY supervisor {package}
+COPY templates {package}/_templates
+COPY models/tiny-chat {package}/_models/tiny-chat
+COPY image/openclaw-plugin {package}/_plugin
+USER 1000:1000
+"""
+PACKAGE = "/opt/clawlama/lib/python3.11/site-packages/supervisor"
+
+CLOCK = "/data/clock"
+JUMPING = f"""
+FROM {{image}}
+USER 0
+RUN apt-get update && apt-get install -y --no-install-recommends libfaketime \\
+ && ln -s /usr/lib/*/faketime/libfaketimeMT.so.1 /usr/local/lib/libfaketime.so \\
+ && mv /usr/local/bin/node /usr/local/bin/node-itself
+COPY --chmod=755 node /usr/local/bin/node
+USER 1000:1000
+ENV {
+    " ".join(
+        CLOCKWORK := (
+            "LD_PRELOAD=/usr/local/lib/libfaketime.so",
+            f"FAKETIME_TIMESTAMP_FILE={CLOCK}",
+            "FAKETIME_DONT_FAKE_MONOTONIC=1",
+            "FAKETIME_CACHE_DURATION=1",
+        )
+    )
+}
+"""
+"""The wall clock is what a file says, the monotonic one runs on, as when a clock is set. OpenClaw gets the variables by
+a wrapper around Node: we give it a clean environment."""
+
+
+@contextmanager
+def derived(image: str, dockerfile: str, folder: Path) -> Iterator[str]:
+    """An image made from another one and a folder; removed afterwards."""
+    name = unused("image")
+    (folder / "Dockerfile").write_text(dockerfile)
+    docker("build", "--quiet", "--tag", name, str(folder), timeout=300)
+    try:
+        yield name
+    finally:
+        docker("image", "rm", "--force", name)
+
+
+@contextmanager
+def disk_of(size: str) -> Iterator[str]:
+    """A volume that holds so much, in memory; gone when its container stops."""
+    name = unused("volume")
+    options = ("type=tmpfs", "device=tmpfs", f"o=size={size},mode=1777")
+    docker("volume", "create", *(word for option in options for word in ("--opt", option)), name)
+    try:
+        yield name
+    finally:
+        docker("volume", "rm", "--force", name)
+
+
+def test_ten_restarts_later_a_user_without_a_name_is_served_and_taught(image: str) -> None:
+    with (
+        volume() as home,
+        container(image, options=("--user", "1234:1234", "--volume", f"{home}:/data"), env=TINY) as one,
+    ):
+        for _ in range(10):
+            until(lambda: health(one)[0] == 0, one)
+            docker("restart", one.name)
+
+        until_ready(one)
+        assert chat(one, "What is tea?")
+        taught = one.exec("clawlama", "feedback", "no emojis, please", timeout=300)
+        assert "v0001" in taught.stdout, taught
+        assert owners(one, "/data/adapters") == {"1234:1234"}
+
+
+def test_what_an_earlier_version_left_is_served_by_this_one(image: str, tmp_path: Path) -> None:
+    if subprocess.run(["git", "cat-file", "-e", f"{BEFORE_THE_IMAGE}^{{commit}}"], cwd=ROOT, check=False).returncode:
+        pytest.skip(f"the history has no {BEFORE_THE_IMAGE}: a shallow clone")
+    parts = ("supervisor", "templates", "models/tiny-chat", "image/openclaw-plugin")
+    code = subprocess.run(
+        ["git", "archive", BEFORE_THE_IMAGE, *parts], cwd=ROOT, check=True, capture_output=True
+    ).stdout
+    subprocess.run(["tar", "-x"], cwd=tmp_path, input=code, check=True)
+    with derived(image, PREVIOUS.format(image=image, package=PACKAGE), tmp_path) as previous, volume() as home:
+        mount = ("--volume", f"{home}:/data")
+        with container(previous, options=mount, env=TINY) as old:
+            until(lambda: "is ready after" in old.logs(), old)
+            assert chat(old, "What is tea?")
+            assert "v0001" in old.exec("clawlama", "feedback", "no emojis, please", timeout=300).stdout
+            docker("stop", old.name)
+
+        with container(image, options=mount, env=TINY) as new:
+            until_ready(new)
+
+            assert chat(new, "What is rain?")
+            assert "v0001" in new.exec("clawlama", "status").stdout
+            assert "What is tea?" in recorded(new)
+
+
+def test_a_clock_that_jumps_stops_nobody(image: str, tmp_path: Path) -> None:
+    exports = " ".join(CLOCKWORK)
+    (tmp_path / "node").write_text(f'#!/bin/sh\nexport {exports}\nexec /usr/local/bin/node-itself "$@"\n')
+    with derived(image, JUMPING.format(image=image), tmp_path) as jumping, container(jumping, env=TINY) as one:
+        until_ready(one)
+        assert chat(one, "What is tea?")
+
+        for jump in ("+3d", "-2d"):
+            set_clock(one, jump)
+            assert chat(one, "What is rain?"), jump
+            assert health(one) == (0, "ready")
+
+        set_clock(one, "-400d")  # a board without a battery, before it has asked the network
+        stops(one)
+        starts_again(one)
+        assert chat(one, "What is wind?")
+
+
+def set_clock(one: Container, jump: str) -> None:
+    one.exec("sh", "-c", f"echo {jump} >{CLOCK}.new && mv {CLOCK}.new {CLOCK}")
+    there = "test $(($(date +%s) - $(env -u LD_PRELOAD date +%s))) -"
+    more = "gt 3600" if jump.startswith("+") else "lt -3600"
+    until(lambda: one.exec("sh", "-c", there + more).returncode == 0, one, patience=30)
+
+
+def test_a_disk_that_fills_up_loses_nothing_and_room_heals_it(image: str) -> None:
+    with disk_of("2300m") as disk, container(image, options=("--volume", f"{disk}:/data"), env=TINY) as one:
+        until_ready(one)
+        assert chat(one, "What is tea?")
+
+        one.exec("sh", "-c", "cat /dev/zero >/data/filler", timeout=300)
+        full = one.exec("clawlama", "chat", "What is rain?", timeout=300)
+        assert full.stdout.strip() or "Traceback" not in full.stderr
+        assert one.state["Running"]
+
+        one.exec("rm", "/data/filler")
+        until_ready(one)
+        assert chat(one, "What is wind?")
+        assert "What is tea?" in recorded(one)
+        assert "What is wind?" in recorded(one)
+
+
+def test_a_disk_that_is_full_is_said_at_once(image: str) -> None:
+    with disk_of("100m") as disk, container(image, options=("--volume", f"{disk}:/data"), env=TINY) as one:
+        assert ends(one, patience=60) == 1
+
+        assert re.search(r"disk: 0\.\d GiB free at /data, 2 GiB are needed", one.logs())
