@@ -52,6 +52,7 @@ WORKDIR /opt/openclaw
 COPY image/openclaw/package.json image/openclaw/package-lock.json ./
 RUN --mount=type=cache,target=/root/.npm --mount=type=bind,source=image/build/openclaw.sh,target=/steps/openclaw.sh \
     --mount=type=bind,source=image/build/prune_openclaw.sh,target=/steps/prune_openclaw.sh \
+    --mount=type=bind,source=image/build/control_ui.mjs,target=/steps/control_ui.mjs \
     --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt,required=false \
     /steps/openclaw.sh
 
@@ -168,7 +169,7 @@ USER 1000:1000
 VOLUME /data
 EXPOSE 18789 8080
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=2 CMD ["/usr/local/bin/healthcheck"]
+HEALTHCHECK --interval=8s --timeout=5s --start-period=30s --retries=2 CMD ["/usr/local/bin/healthcheck"]
 # 143: stopped before our own handler is there; that is a stop like any other.
 ENTRYPOINT ["tini", "-s", "-e", "143", "--", "clawlama"]
 CMD ["up"]

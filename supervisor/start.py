@@ -20,7 +20,7 @@ SERVES = {"ready", "done"}
 # disk or read a long prompt on a slow CPU; the service that is started has a deadline of its own.
 PULL_STALLS = 180.0
 START_STALLS = 1000.0
-RESTART_STALLS = 10.0  # two failed checks follow, 10 s apart: unhealthy within 30
+RESTART_STALLS = 10.0  # two failed checks follow, 8 s apart: unhealthy within 30
 
 
 class Learns(Protocol):
