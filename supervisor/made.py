@@ -14,7 +14,7 @@ from supervisor.plan.decide import decide
 from supervisor.plan.models import BaseModelFacts, model_facts
 from supervisor.preflight import choice_for, inner_port, runtime
 from supervisor.running import Running
-from supervisor.serving import LlamaServing, OllamaServing, Serving
+from supervisor.serving import LlamaServing, Serving
 from supervisor.settings.datadir import DataDir
 from supervisor.settings.secrets import token
 from supervisor.settings.settings import Settings
@@ -23,7 +23,6 @@ from supervisor.stack import (
     GATEWAY,
     Outputs,
     llama_engine,
-    ollama_engine,
     openclaw,
     outputs_in,
     plugin_folder,
@@ -85,6 +84,8 @@ def serving_for(
 ) -> Serving:
     around = child_environment()
     if choice.engine == "ollama":
+        from supervisor.ollama_serving import OllamaServing, ollama_engine  # noqa: PLC0415 - see its docstring
+
         engine = ollama_engine(settings, choice.model, data, outputs, around)
         return OllamaServing(engine, settings, facts, adapters, data.run / "base")
     model = with_digest(model_facts(choice.model))

@@ -10,14 +10,10 @@ from threading import Lock
 from supervisor.adapters.store import AdapterVersion
 from supervisor.engines.engine import Version
 from supervisor.engines.llama import LlamaEngine, LlamaSetup
-from supervisor.engines.ollama.engine import OllamaEngine
-from supervisor.engines.ollama.server import find_ollama
-from supervisor.engines.ollama.setup import OllamaSetup, address
 from supervisor.gateway.command import OpenClaw, Tokens
 from supervisor.gateway.find import Runtime
 from supervisor.gateway.output import readable
 from supervisor.log import NAME, also_told, is_json
-from supervisor.plan.catalog import CATALOG
 from supervisor.plan.plan import Plan
 from supervisor.redact import redactor
 from supervisor.render.render import GatewayConfig, Lean, ModelEntry, Telegram
@@ -69,30 +65,6 @@ def llama_engine(
     )
     serving = Version(version.manifest.version, version.gguf) if version else None
     return LlamaEngine(setup, serving, outputs("engine"))
-
-
-def ollama_engine(
-    settings: Settings, model: str, data: DataDir, outputs: Outputs, environment: Mapping[str, str]
-) -> OllamaEngine:
-    setup = OllamaSetup(
-        at=address(settings.ollama_host),
-        base=model,
-        adapter=settings.adapter,
-        data=data.root,
-        others=tuple(one for one in settings.models if one != model),
-        models=settings.ollama_models,
-        keep_alive=settings.ollama_keep_alive,
-        max_loaded=settings.ollama_max_loaded_models,
-        parallel=settings.parallel,
-        publish=settings.publish,
-        keep_versions=settings.keep_versions,
-        drain=settings.drain_timeout_s,
-        executable=find_ollama(environment.get("PATH")),
-        environment=environment,
-        owner=str(data.root),
-        known_models=tuple(CATALOG),
-    )
-    return OllamaEngine(setup, outputs)
 
 
 def gateway_config(settings: Settings, plan: Plan, data: DataDir, plugin: Path) -> GatewayConfig:

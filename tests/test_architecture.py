@@ -32,6 +32,7 @@ ORDER = (
     "stack",
     "preflight",  # what `up` and `doctor` both look at before anything starts
     "serving",  # from a chosen model to an engine that serves it, whichever engine that is
+    "ollama_serving",  # the one that needs Ollama's client
     "openclaw",  # OpenClaw as a service of ours: its files and its process
     "made",  # what the settings make, before anything runs
     "journal",
