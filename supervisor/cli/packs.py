@@ -13,6 +13,8 @@ from rich.table import Table
 
 from supervisor.cli.options import AsJson, Data
 from supervisor.cli.show import as_json, console
+from supervisor.engines.ollama.server import find_ollama
+from supervisor.engines.ollama.setup import address
 from supervisor.errors import PackError
 from supervisor.host.detect import detect
 from supervisor.host.facts import HostFacts
@@ -25,7 +27,7 @@ from supervisor.preflight import choice_for
 from supervisor.running import held
 from supervisor.settings.datadir import DataDir
 from supervisor.settings.settings import Settings
-from supervisor.settings.sources import load_settings
+from supervisor.settings.sources import child_environment, load_settings
 
 REDRAW = 0.25  # seconds
 
@@ -42,7 +44,7 @@ def packs(
     """List, install or remove what an NVIDIA GPU needs: Ollama's CUDA libraries, and CUDA torch for lessons."""
     settings = load_settings(data=data)
     facts = detect(settings.data)
-    here = packs_for(settings, facts, ollama=choice_for(facts, settings).engine == "ollama")
+    here = packs_for(settings, facts, ollama=our_ollama(settings, facts))
     if action == "list":
         show(here, facts, settings, json=json)
     elif action == "install":
@@ -52,6 +54,13 @@ def packs(
         anyio.run(install, Packs(setup_for(settings, home=into)) if into else here, chosen)
     else:
         take_away(name, settings)
+
+
+def our_ollama(settings: Settings, facts: HostFacts) -> Path | None:
+    """The one that we would start, if any."""
+    if choice_for(facts, settings).engine != "ollama" or not address(settings.ollama_host).local:
+        return None
+    return find_ollama(child_environment().get("PATH"))
 
 
 def named(name: str, facts: HostFacts) -> Pack:
@@ -156,4 +165,6 @@ def nothing(here: Packs, facts: HostFacts, settings: Settings) -> str:
         return "no pack is wanted: CLAWLAMA_GPU_PACKS is off"
     if here.setup.notes:
         return "no pack works here"
+    if facts.gpus:
+        return "no pack is wanted: what uses the GPU here has its CUDA libraries already"
     return f"no pack is wanted: {facts.gpu_problem or 'there is no NVIDIA GPU here, and a CPU needs none'}"

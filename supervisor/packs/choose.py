@@ -1,7 +1,7 @@
-"""The packs of this machine: from settings and facts to the object that installs them."""
+"""The packs of this machine: from settings, facts and what is there already to the object that installs them."""
 
 import platform
-from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from supervisor.host.facts import HostFacts
@@ -12,11 +12,16 @@ from supervisor.settings.datadir import DataDir
 from supervisor.settings.settings import Settings
 
 
-def packs_for(settings: Settings, facts: HostFacts, *, ollama: bool) -> Packs:
-    """``ollama``: a server of our own serves, or may. Raises PackError when our own list of packs is not in order."""
-    of_use: Sequence[Gives] = ("ollama", "torch") if ollama else ("torch",)
-    known = known_packs(shipped())
-    want = wanted(known, facts, settings.gpu_packs, python=python_version(), gives=of_use)
+def packs_for(settings: Settings, facts: HostFacts, *, ollama: Path | None) -> Packs:
+    """``ollama``: the executable of a server of our own; None where somebody else's serves, or none.
+
+    What came with its CUDA libraries, by whoever installed it, needs no pack. Raises PackError when our own list of
+    packs is not in order.
+    """
+    of_use: list[Gives] = ["ollama"] if ollama and not brings_cuda(ollama) else []
+    if not torch_knows_cuda():
+        of_use.append("torch")
+    want = wanted(known_packs(shipped()), facts, settings.gpu_packs, python=python_version(), gives=of_use)
     return Packs(setup_for(settings, wanted_packs=want.packs, notes=want.notes))
 
 
@@ -30,6 +35,17 @@ def setup_for(
         notes,
         others=() if home else (BAKED,),
     )
+
+
+def brings_cuda(ollama: Path) -> bool:
+    """Whether an Ollama finds CUDA libraries: it looks beside its real place, whatever links lead to it."""
+    return any(ollama.resolve().parent.parent.glob("lib/ollama/cuda_v*/*ggml-cuda*"))
+
+
+def torch_knows_cuda() -> bool:
+    """Whether the torch that lessons would take anyway does; found without importing it."""
+    spec = find_spec("torch")
+    return spec is not None and (Path(spec.origin or "").parent / "lib" / "libtorch_cuda.so").exists()
 
 
 def python_version() -> str:

@@ -14,7 +14,7 @@ from supervisor.packs.choose import python_version
 from supervisor.packs.installed import write_record
 from supervisor.packs.pack import known_packs, shipped
 from supervisor.settings.datadir import DataDir
-from tests.packs.depot import Depot, depot, locked, pack_of
+from tests.packs.depot import Depot, depot, executable, locked, pack_of
 
 ROOT = Path(__file__).parents[2]
 NO_GPU = pytest.mark.skipif(bool(find_gpus().gpus), reason="this machine has a GPU")
@@ -58,7 +58,9 @@ def test_switched_off_is_said(tmp_path: Path) -> None:
 
 @HAS_PACKS
 def test_what_is_wanted_is_listed_with_its_size(tmp_path: Path) -> None:
-    found = json.loads(packs(tmp_path, "--json", CLAWLAMA_GPU_PACKS="on", CLAWLAMA_ENGINE="ollama").stdout)["packs"]
+    ollama = executable(tmp_path / "bin" / "ollama")
+    environ = {"CLAWLAMA_GPU_PACKS": "on", "CLAWLAMA_ENGINE": "ollama", "PATH": str(ollama.parent)}
+    found = json.loads(packs(tmp_path, "--json", **environ).stdout)["packs"]
 
     states = {pack["name"]: (pack["state"], pack["size"] > 10**9) for pack in found}
     assert states["torch-cuda"] == ("wanted", True)

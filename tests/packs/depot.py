@@ -200,3 +200,10 @@ def ollama_pack(at: Depot, *, version: str = "0.1", name: str = "ollama-cuda13")
 def packs_at(at: Depot, home: Path, *wanted: Pack, **other: Any) -> Packs:
     values: dict[str, Any] = {"others": (), "first_pause": 0.01, "again_after": (0.01,)}
     return Packs(PackSetup(home, f"{at.url}/simple", wanted, **(values | other)))
+
+
+def executable(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("#!/bin/sh\n")
+    path.chmod(0o755)
+    return path

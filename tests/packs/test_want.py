@@ -6,10 +6,12 @@ from typing import Any
 import pytest
 
 from supervisor.host.facts import Gpu, HostFacts
-from supervisor.packs.choose import packs_for, python_version
+from supervisor.packs.choose import packs_for
 from supervisor.packs.pack import known_packs, shipped
 from supervisor.packs.want import Wanted, driver_of, wanted
 from supervisor.settings.settings import Settings
+from supervisor.settings.sources import load_settings
+from tests.packs.depot import executable
 from tests.plan.machines import GIB, machine
 
 KNOWN = known_packs(shipped())
@@ -90,14 +92,35 @@ def test_another_processor_has_none() -> None:
     assert note(gpu(), architecture="riscv64").startswith("Ollama on the CPU: there is no pack for riscv64")
 
 
-def test_an_engine_that_is_not_ollama_wants_torch_only(tmp_path: Path) -> None:
-    settings = Settings.model_validate({"data": tmp_path, "gpu_packs": "on"})
+def chosen(data: Path, ollama: Path | None) -> set[str]:
+    settings = Settings.model_validate({"data": data, "gpu_packs": "on"})
+    wanted_here: set[str] = {pack.gives for pack in packs_for(settings, machine(), ollama=ollama).setup.wanted}
+    return wanted_here - {"torch"}  # depends on the torch and the Python that run this test
 
-    found = packs_for(settings, machine(), ollama=False).setup
 
-    expected = {"torch-cuda"} if python_version() == "3.11" else set()
-    assert {pack.name for pack in found.wanted} == expected
-    assert (found.home, found.index) == (tmp_path / "packs", "https://pypi.org/simple")
+def test_an_ollama_of_ours_without_cuda_libraries_wants_them(tmp_path: Path) -> None:
+    assert chosen(tmp_path, executable(tmp_path / "bin" / "ollama")) == {"ollama"}
+
+
+def test_an_ollama_that_somebody_installed_whole_wants_nothing(tmp_path: Path) -> None:
+    ollama = executable(tmp_path / "ollama" / "bin" / "ollama")
+    executable(tmp_path / "ollama" / "lib" / "ollama" / "cuda_v13" / "libggml-cuda.so")
+    link = tmp_path / "ollama-on-the-path"
+    link.symlink_to(ollama)
+
+    assert chosen(tmp_path, link) == set()
+
+
+def test_an_engine_that_is_not_ollama_wants_none_of_its_libraries(tmp_path: Path) -> None:
+    assert chosen(tmp_path, None) == set()
+
+
+def test_packs_go_to_the_data_folder_and_torch_comes_from_the_index_that_pip_uses(tmp_path: Path) -> None:
+    settings = load_settings({"CLAWLAMA_DATA": str(tmp_path), "PIP_INDEX_URL": "https://mirror.example/simple"})
+
+    setup = packs_for(settings, machine(), ollama=None).setup
+
+    assert (setup.home, setup.index) == (tmp_path / "packs", "https://mirror.example/simple")
 
 
 @pytest.mark.parametrize(("driver", "number"), [("580.95.05", 580), ("1", 1), ("", 0), ("unknown", 0)])
