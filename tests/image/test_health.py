@@ -9,7 +9,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from supervisor.api.context import StackStatus
+from supervisor.api.status import StackStatus
 from supervisor.running import Running
 from supervisor.settings.secrets import write_private
 from tests.api.stage import over_http
