@@ -4,6 +4,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 import structlog
@@ -12,6 +13,7 @@ from supervisor.redact import redactor
 
 LogFormat = Literal["auto", "text", "json"]
 NAME = "clawlama"  # we, among the services
+CLOCK = structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False, key="time")
 
 Fields = MutableMapping[str, Any]
 
@@ -25,8 +27,7 @@ def set_up_logging(level: str = "info", log_format: LogFormat = "auto") -> None:
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso" if json else "%H:%M:%S", utc=json, key="time"),
-            *(_json() if json else [_text(colors=sys.stderr.isatty())]),
+            *(_json() if json else [CLOCK, _text(colors=sys.stderr.isatty())]),
             lambda _logger, _method, line: redact(str(line)),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
@@ -85,4 +86,9 @@ def _json() -> list[structlog.typing.Processor]:
 def _as_a_line(_logger: Any, _method: str, event: Fields) -> Fields:  # noqa: ANN401 - structlog's
     """The shape that the services' lines have: ``time``, ``service``, ``line``; and our fields behind them."""
     fields = {"about" if name == "service" else name: value for name, value in event.items()}
-    return {"time": fields.pop("time"), "service": NAME, "line": fields.pop("event"), **fields}
+    return {"time": stamp(), "service": NAME, "line": fields.pop("event"), **fields}
+
+
+def stamp() -> str:
+    """This moment as every log has it, such as 2026-11-20T12:00:00.123Z; later ones sort later."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Annotated
 
 import anyio
+import structlog
 import typer
 from rich.markup import escape
 from rich.panel import Panel
@@ -22,8 +23,11 @@ from supervisor.services.signals import Signals, signals_heeded
 from supervisor.settings.settings import Settings
 from supervisor.settings.sources import load_settings
 from supervisor.start import Tell
+from supervisor.terminal import patient_stderr
 
 GIB = 2**30
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 
 def up(
@@ -41,20 +45,32 @@ def up(
     """
     read = partial(load_settings, data=data, model=model, engine=engine, openclaw_port=port, api_port=api_port)
     settings = read()
-    set_up_logging(settings.log_level, settings.log_format)
-    anyio.run(stay_up, settings, read)
+    with patient_stderr():
+        set_up_logging(settings.log_level, settings.log_format)
+        anyio.run(stay_up, settings, read)
 
 
 async def stay_up(settings: Settings, read: Callable[[], Settings]) -> None:
+    for_programs = settings.log_format == "json"
+    tell = log.info if for_programs else starting
     async with (
-        until_signalled(starting) as signals,
-        booted(settings, starting, stop=signals.stop, read=read) as running,
+        until_signalled(tell) as signals,
+        booted(settings, tell, stop=signals.stop, read=read) as running,
     ):
         signals.reload = running.up.reload
-        welcome(settings, running)
+        if for_programs:
+            home = running.running
+            log.info(
+                "ready", after=round(running.seconds, 1), chat=home.openclaw_url, api=home.api_url, model=home.model
+            )
+        else:
+            welcome(settings, running)
         await anyio.sleep_forever()
-    kept = f"everything you taught it is kept in {escape(str(settings.data))}"
-    errors.print(f"[bold]stopped[/bold]; {kept}", highlight=False, soft_wrap=True)
+    if for_programs:
+        log.info("stopped", data=str(settings.data))
+    else:
+        kept = f"everything you taught it is kept in {escape(str(settings.data))}"
+        errors.print(f"[bold]stopped[/bold]; {kept}", highlight=False, soft_wrap=True)
 
 
 @asynccontextmanager

@@ -10,7 +10,6 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
 from itertools import pairwise
 from json.encoder import encode_basestring
 from pathlib import Path
@@ -18,6 +17,8 @@ from typing import Final, TextIO
 from zlib import crc32
 
 import structlog
+
+from supervisor.log import stamp
 
 BLOCK: Final = 65536  # bytes; the default size of a pipe
 LONGEST_LINE: Final = 8192  # characters; what is beyond is cut
@@ -167,11 +168,6 @@ def readable(raw: bytes) -> str:
     if b"\x1b" in raw:
         raw = ESCAPES.sub(b"", raw)
     return raw.translate(None, CONTROL_BYTES).decode(errors="replace")
-
-
-def stamp() -> str:
-    """This moment as every log has it, such as 2026-11-20T12:00:00.123Z; later ones sort later."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
 def terminal_sink(stream: TextIO, *, width: int = 10) -> Sink:
