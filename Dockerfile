@@ -32,11 +32,14 @@ RUN --mount=type=bind,source=image/build/node.sh,target=/steps/node.sh \
 FROM scratch AS node-dist
 COPY --from=node-fetch /out /
 
-# --- ollama-dist: /bin/ollama, /lib/ollama (llama-server and the CPU libraries), /version
+# --- ollama-dist: /bin/ollama, /lib/ollama (llama-server and the CPU libraries), /version, and /packs: descriptions of
+# the GPU packs with the release's checksums
 FROM tools AS ollama-fetch
 ARG OLLAMA_VERSION=latest
 ARG TARGETARCH
 RUN --mount=type=bind,source=image/build/ollama.sh,target=/steps/ollama.sh \
+    --mount=type=bind,source=image/build/pin_ollama.py,target=/steps/pin_ollama.py \
+    --mount=type=bind,source=image/packs,target=/packs \
     --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt,required=false \
     /steps/ollama.sh
 
@@ -90,14 +93,13 @@ EOF
 
 FROM ml AS venv
 COPY --from=pins /pins/serve.txt /pins/
+WORKDIR /opt/clawlama/lib/python3.11/site-packages
 RUN --mount=type=cache,target=/root/.cache/pip --mount=type=bind,source=image/build/pip.sh,target=/steps/pip.sh \
     --mount=type=bind,source=image/build/prune_serve.sh,target=/steps/prune_serve.sh \
     --mount=type=bind,from=ml,source=/opt/clawlama/lib/python3.11/site-packages,target=/ml \
     --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt,required=false <<'EOF'
 /steps/pip.sh install --constraint /pins/constraints.txt --requirement /pins/serve.txt
-cd /opt/clawlama/lib/python3.11/site-packages
-for had in /ml/*; do rm -rf "./${had##*/}"; done
-/steps/prune_serve.sh .
+/steps/prune_serve.sh /ml
 EOF
 
 # --- app: our own wheel
@@ -153,6 +155,7 @@ COPY --link --from=venv /opt/clawlama/lib/python3.11/site-packages /opt/clawlama
 COPY --link image/rootfs /
 COPY --link --from=versions /out/versions.json /usr/share/clawlama/versions.json
 COPY --link --from=app /out /
+COPY --link --from=ollama-dist /packs/ /opt/clawlama/lib/python3.11/site-packages/supervisor/_packs/
 
 ENV PATH=/usr/local/bin:/usr/bin:/bin \
     HOME=/data/home \
@@ -173,3 +176,37 @@ HEALTHCHECK --interval=8s --timeout=5s --start-period=30s --retries=2 CMD ["/usr
 # 143: stopped before our own handler is there; that is a stop like any other.
 ENTRYPOINT ["tini", "-s", "-e", "143", "--", "clawlama"]
 CMD ["up"]
+
+# --- cuda: the same with the packs for NVIDIA GPUs in it; the other one downloads them when it finds a GPU
+# hadolint ignore=DL3002
+FROM clawlama AS cuda-packs
+USER 0:0
+RUN --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt,required=false <<'EOF'
+unset PUID PGID
+export SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt
+for pack in ollama-cuda12 ollama-cuda13 torch-cuda; do clawlama packs install "$pack" --into /opt/clawlama/packs; done
+EOF
+
+FROM clawlama AS cuda
+COPY --link --from=cuda-packs /opt/clawlama/packs /opt/clawlama/packs
+
+# --- dev: the same with the tests' tools and a shell; the checkout is mounted on /src and comes before what is installed
+FROM tools AS dev-tools
+ARG TARGETARCH
+COPY --from=pins /pins/dev.txt /pins/
+COPY constraints.txt /pins/
+RUN --mount=type=cache,target=/root/.cache/pip --mount=type=bind,source=image/build/pip.sh,target=/steps/pip.sh \
+    --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt,required=false \
+    SITE=/opt/dev /steps/pip.sh install --constraint /pins/constraints.txt --requirement /pins/dev.txt
+
+FROM clawlama AS dev
+USER 0:0
+# hadolint ignore=DL3008
+RUN apt-get update && apt-get install -y --no-install-recommends git && rm -rf /var/lib/apt/lists/*
+COPY --link --from=dev-tools /opt/dev /opt/dev
+ENV PATH=/opt/clawlama/bin:/usr/local/bin:/usr/bin:/bin PYTHONPATH=/src:/opt/dev
+USER 1000:1000
+WORKDIR /src
+HEALTHCHECK NONE
+ENTRYPOINT ["tini", "-s", "--"]
+CMD ["bash"]

@@ -29,4 +29,5 @@ tar --extract --auto-compress --file "$archive" --directory unpacked --exclude '
 cp unpacked/bin/ollama /out/bin/
 find unpacked/lib/ollama -maxdepth 1 ! -type d -exec cp -a -t /out/lib/ollama {} +
 [ -x /out/lib/ollama/llama-server ] || { echo "ollama: release $version has no lib/ollama/llama-server" >&2; exit 1; }
+python3 "$(dirname "${BASH_SOURCE[0]}")/pin_ollama.py" /packs "$version" sha256sum.txt "$archive" /out/packs
 printf '%s\n' "$version" >/out/version

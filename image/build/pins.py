@@ -1,6 +1,6 @@
 """Write what the image installs, as requirement files: ``pins.py pyproject.toml FOLDER``.
 
-``ml.txt`` is what lessons need, ``serve.txt`` the rest with the embedded engine.
+``ml.txt`` is what lessons need, ``serve.txt`` the rest with the embedded engine, ``dev.txt`` what the tests need.
 """
 
 import sys
@@ -11,7 +11,8 @@ from pathlib import Path
 def main(source: Path, folder: Path) -> None:
     project = tomllib.loads(source.read_text())["project"]
     extras = project["optional-dependencies"]
-    for name, wanted in (("ml", extras["distill"]), ("serve", project["dependencies"] + extras["llama"])):
+    serve = project["dependencies"] + extras["llama"]
+    for name, wanted in (("ml", extras["distill"]), ("serve", serve), ("dev", extras["dev"])):
         (folder / f"{name}.txt").write_text("".join(f"{line}\n" for line in wanted))
 
 

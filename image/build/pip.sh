@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# pip for the image's Python and architecture, from wheels only: `pip.sh install ...` into the virtual environment.
+# pip for the image's Python and architecture, from wheels only: `pip.sh install ...` into the virtual environment,
+# or into the folder SITE. Commands of packages land in its bin/, with the builder's interpreter.
 set -euo pipefail
 
 case $TARGETARCH in
@@ -14,9 +15,5 @@ for glibc in 2_36 2_35 2_34 2_31 2_28 2_27 2_26 2_24 2_17 2014; do
 done
 command=$1
 shift
-if [ "$command" = install ]; then
-  site=/opt/clawlama/lib/python3.11/site-packages
-  options+=(--no-compile --target "$site")
-fi
+if [ "$command" = install ]; then options+=(--no-compile --target "${SITE:-/opt/clawlama/lib/python3.11/site-packages}"); fi
 pip "$command" "${options[@]}" "$@"
-if [ "$command" = install ]; then rm -rf "${site:?}/bin"; fi # commands of other packages

@@ -4,6 +4,7 @@
 set -euo pipefail
 
 cd "$1"
+rm -rf bin
 rm -rf torch/test torch/include torch/share torch/lib/lib*_test.so torch/lib/libbackend_with_compiler.so
 rm -rf hf_xet hf_xet-*.dist-info # another way to download from Hugging Face; nothing here does
 find torch/bin -type f ! -name torch_shm_manager -delete
