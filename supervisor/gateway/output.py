@@ -13,7 +13,7 @@ def readable(line: str) -> str:
     try:
         event = json.loads(line)
     except json.JSONDecodeError:
-        return line
+        return f"(a torn event of {len(line)} characters)"  # cut for its length, or by a kill; may hold a reply
     if not isinstance(event, dict) or "message" not in event:
         return line
     level, subsystem, message = event.get("level", "info"), event.get("subsystem"), str(event["message"])
