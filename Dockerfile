@@ -178,8 +178,8 @@ ENTRYPOINT ["tini", "-s", "-e", "143", "--", "clawlama"]
 CMD ["up"]
 
 # --- cuda: the same with the packs for NVIDIA GPUs in it; the other one downloads them when it finds a GPU
-# hadolint ignore=DL3002
 FROM clawlama AS cuda-packs
+# hadolint ignore=DL3002
 USER 0:0
 RUN --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt,required=false <<'EOF'
 unset PUID PGID
