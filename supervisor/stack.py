@@ -81,6 +81,7 @@ def gateway_config(settings: Settings, plan: Plan, data: DataDir, plugin: Path) 
         workspace=data.workspace,
         plugin=plugin,
         log_file=data.logs / "openclaw-own.log",
+        log_bytes=settings.log_file_mb * 10**6,
         lean=Lean() if plan.lean else None,
         telegram=Telegram(settings.telegram_allow_from) if settings.telegram_bot_token else None,
         max_concurrent=settings.max_concurrent,

@@ -61,6 +61,7 @@ class GatewayConfig:
     subagent_concurrent: int = 8
     reply_timeout_s: int = 600
     log_level: Literal["debug", "info", "warn", "error"] = "warn"  # from "info" on, replies are in its log
+    log_bytes: int = 10_000_000  # of its log before that is put aside; five such are kept
     more_origins: tuple[str, ...] = ()  # addresses people open the control UI at, besides localhost
 
 
