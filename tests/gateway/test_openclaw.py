@@ -31,7 +31,7 @@ def changed(config: GatewayConfig, name: str) -> GatewayConfig:
     }[name]
 
 
-@pytest.mark.parametrize("name", ["lean", "full", "lan, two models", "telegram", "telegram, pairing"])
+@pytest.mark.parametrize("name", ["lean", "full", "another origin, two models", "telegram", "telegram, pairing"])
 async def test_openclaw_accepts_what_we_render(runtime: Runtime, tmp_path: Path, name: str) -> None:
     openclaw = openclaw_in(tmp_path, runtime, replace(TOKENS, telegram="123:abc"))
     config = config_for(openclaw, model_url="http://127.0.0.1:1/v1", api_url="http://127.0.0.1:1")
