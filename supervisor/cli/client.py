@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 
 from supervisor.errors import ClawlamaError, NotRunning
-from supervisor.running import Running, read_running
+from supervisor.running import Running, held, read_running
 from supervisor.settings.datadir import DataDir
 from supervisor.settings.settings import Settings
 
@@ -61,7 +61,10 @@ class Client:
 @contextmanager
 def connected(settings: Settings) -> Iterator[Client]:
     """Raises NotRunning when no supervisor holds the data folder."""
-    running = read_running(DataDir(settings.data))
+    data = DataDir(settings.data)
+    running = read_running(data)
+    if running is None and held(data):
+        raise NotRunning(f"clawlama on {settings.data} is about to start or to stop; try again in a moment")
     if running is None:
         raise NotRunning(f"no clawlama is running on {settings.data}; start one with: clawlama up")
     headers = {"Authorization": f"Bearer {running.api_token}"}
@@ -70,7 +73,7 @@ def connected(settings: Settings) -> Iterator[Client]:
 
 
 def gone(running: Running, exc: httpx.TransportError) -> NotRunning:
-    return NotRunning(f"{running.api_url} does not answer ({exc or type(exc).__name__}); see: clawlama status")
+    return NotRunning(f"{running.api_url} does not answer ({exc or type(exc).__name__}); see: clawlama logs clawlama")
 
 
 def problem(answer: httpx.Response) -> str:

@@ -126,7 +126,7 @@ def test_a_supervisor_that_is_gone_is_said_to_be(tmp_path: Path) -> None:
     url = f"http://127.0.0.1:{free_port()}"
     with client(tmp_path, url) as one:
         for call in (lambda: one.get("/"), lambda: list(one.events("/"))):
-            with pytest.raises(NotRunning, match=rf"{url} does not answer \(.*\); see: clawlama status"):
+            with pytest.raises(NotRunning, match=rf"{url} does not answer \(.*\); see: clawlama logs clawlama"):
                 call()
 
 
@@ -134,6 +134,18 @@ def test_a_data_folder_that_nobody_holds_has_nobody_to_talk_to(tmp_path: Path) -
     settings = Settings.model_validate({"data": tmp_path})
 
     with pytest.raises(NotRunning, match="start one with: clawlama up"), connected(settings):
+        pass
+
+
+def test_one_that_is_about_to_start_is_not_taken_for_none(tmp_path: Path) -> None:
+    folder = DataDir(tmp_path)
+    folder.prepare()
+
+    with (
+        folder.locked(),
+        pytest.raises(NotRunning, match="about to start or to stop"),
+        connected(Settings.model_validate({"data": tmp_path})),
+    ):
         pass
 
 
