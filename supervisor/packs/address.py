@@ -26,7 +26,7 @@ class Links(HTMLParser):
 
 
 async def address_of(client: httpx.AsyncClient, file: PackFile, index: str) -> str:
-    """Raises PackError when the index does not have the file, httpx.TransportError when it does not answer."""
+    """Raises PackError when the index does not have the file, httpx.RequestError when it does not answer."""
     if file.url:
         return file.url
     if not file.project:

@@ -37,6 +37,16 @@ def setup_for(
     )
 
 
+def usable(facts: HostFacts, packs: Packs, ollama: Path | None) -> HostFacts:
+    """The machine as an Ollama of ours can use it now: without its GPUs until their libraries are there.
+
+    ``ollama`` as in ``packs_for``; where none of ours serves, the facts stay as they are.
+    """
+    if ollama is None or brings_cuda(ollama) or packs.ollama():
+        return facts
+    return facts.model_copy(update={"gpus": ()})
+
+
 def brings_cuda(ollama: Path) -> bool:
     """Whether an Ollama finds CUDA libraries: it looks beside its real place, whatever links lead to it."""
     return any(ollama.resolve().parent.parent.glob("lib/ollama/cuda_v*/*ggml-cuda*"))

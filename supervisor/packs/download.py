@@ -60,7 +60,7 @@ class Download:
             had = size_of(self.part)
             try:
                 await self._attempt()
-            except (Broken, httpx.TransportError, httpx.InvalidURL, httpx.TooManyRedirects) as exc:
+            except (Broken, httpx.RequestError, httpx.InvalidURL) as exc:
                 fruitless = 0 if size_of(self.part) > had else fruitless + 1
                 if fruitless >= ATTEMPTS:
                     raise PackError(f"{self.file.name} cannot be downloaded: {said(exc)}; check the network") from exc

@@ -4,7 +4,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -124,6 +124,10 @@ class Packs:
         self._progress[pack.name] = "looking at what is there"
         try:
             new = await self._made_whole(pack)
+        except OSError as exc:
+            raise PackError(
+                f"{pack.name} cannot be installed in {self.setup.home}: {exc}; look at that folder"
+            ) from exc
         finally:
             self._progress.pop(pack.name, None)
         self._problems.pop(pack.name, None)
@@ -131,6 +135,7 @@ class Packs:
 
     async def _made_whole(self, pack: Pack) -> bool:
         if await to_thread.run_sync(whole, pack, self.setup.homes):
+            await to_thread.run_sync(tidy, pack, self.setup.home)  # a kill may have come before that
             return False
         if pack.unpinned:
             raise PackError(
@@ -148,8 +153,7 @@ class Packs:
         self._check_room(pack, downloads)
         archives = await self._download(pack, downloads)
         await to_thread.run_sync(put_in_place, pack, archives, self.setup.home, partial(self._say, pack.name))
-        await to_thread.run_sync(installed.remove_others, self.setup.home, pack)
-        await to_thread.run_sync(partial(shutil.rmtree, downloads, ignore_errors=True))
+        await to_thread.run_sync(tidy, pack, self.setup.home)
 
     def _check_room(self, pack: Pack, downloads: Path) -> None:
         have = sum(map(size_of, [path for one in pack.files for path in places(downloads, str(one.sha256))]))
@@ -221,6 +225,17 @@ def put_in_place(pack: Pack, archives: Sequence[Path], home: Path, tell: Callabl
         raise PackError(f"{pack.name} cannot be installed: {exc.strerror}; make room in {home}") from exc
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def tidy(pack: Pack, home: Path) -> None:
+    """Remove what a pack that is there needs no more: its archives, and what gave the same before."""
+    downloads = home / installed.DOWNLOADS
+    for file in pack.files:
+        for path in places(downloads, str(file.sha256)):
+            path.unlink(missing_ok=True)
+    with suppress(OSError):  # another pack's downloads are in it, or nothing ever was
+        downloads.rmdir()
+    installed.remove_others(home, pack)
 
 
 def places(downloads: Path, checksum: str) -> tuple[Path, Path]:

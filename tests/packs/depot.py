@@ -70,7 +70,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(text)))
         self.end_headers()
-        self.wfile.write(text.encode())
+        self.pour(text.encode(), files=False)
 
     def do_HEAD(self) -> None:
         content = self.depot.files.get(self.path.removeprefix("/files/"))
@@ -95,11 +95,11 @@ class Handler(BaseHTTPRequestHandler):
         self.pour(content[start:stop])
         self.close_connection = stop < end
 
-    def pour(self, content: bytes) -> None:
+    def pour(self, content: bytes, *, files: bool = True) -> None:
         try:
             for first in range(0, len(content), 4096):
                 self.wfile.write(content[first : first + 4096])
-                self.depot.sent += len(content[first : first + 4096])
+                self.depot.sent += files * len(content[first : first + 4096])
                 if self.depot.pause:
                     time.sleep(self.depot.pause)
         except OSError:  # whoever asked went away

@@ -14,10 +14,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from supervisor.errors import PackError
+from supervisor.packs.choose import usable
 from supervisor.packs.installed import RECORD, lost, record_of
 from supervisor.packs.pack import Pack
 from supervisor.packs.packs import PackSetup
-from tests.packs.depot import Depot, noise, ollama_pack, pack_of, packs_at, torch_pack
+from tests.packs.depot import Depot, executable, noise, ollama_pack, pack_of, packs_at, torch_pack
+from tests.plan.machines import GPU, machine
 
 pytestmark = pytest.mark.anyio
 
@@ -241,6 +243,22 @@ async def test_an_upgrade_replaces_the_old_version_once_the_new_one_is_there(sho
     assert left(tmp_path) == {"torch-cuda-2.0", "lock"}
 
 
+async def test_what_a_kill_left_after_the_last_step_is_cleared_by_the_next_start(shop: Depot, tmp_path: Path) -> None:
+    old, new, other = torch_pack(shop), torch_pack(shop, version="2.0"), ollama_pack(shop)
+    with anyio.fail_after(20):
+        await packs_at(shop, tmp_path / "elsewhere").install(old)
+        await packs_at(shop, tmp_path).install(new)
+    (tmp_path / "elsewhere" / "torch-cuda-1.0").rename(tmp_path / "torch-cuda-1.0")
+    (tmp_path / "downloads").mkdir()
+    for pack in (new, other):
+        (tmp_path / "downloads" / str(pack.files[0].sha256)).write_bytes(b"x")
+
+    assert not await packs_at(shop, tmp_path).install(new)
+
+    assert left(tmp_path) == {"torch-cuda-2.0", "lock", "downloads", "elsewhere"}
+    assert left(tmp_path / "downloads") == {other.files[0].sha256}
+
+
 async def test_a_new_driver_changes_the_libraries_and_leaves_the_other_pack_alone(shop: Depot, tmp_path: Path) -> None:
     torch, old, new = torch_pack(shop), ollama_pack(shop, name="ollama-cuda12"), ollama_pack(shop)
     with anyio.fail_after(20):
@@ -282,6 +300,18 @@ async def test_a_lesson_gets_our_torch_before_any_other(shop: Depot, tmp_path: P
     folder = str(tmp_path / "torch-cuda-1.0")
     assert packs.lesson_environment({})["PYTHONPATH"] == folder
     assert packs.lesson_environment({"PYTHONPATH": "/mine"})["PYTHONPATH"] == f"{folder}:/mine"
+
+
+async def test_serving_counts_on_a_gpu_once_its_libraries_are_there(shop: Depot, tmp_path: Path) -> None:
+    pack, ollama = ollama_pack(shop), executable(tmp_path / "image" / "bin" / "ollama")
+    packs = packs_at(shop, tmp_path / "packs", pack)
+    facts = machine(gpus=(GPU,))
+
+    assert usable(facts, packs, ollama).gpus == ()
+    assert usable(facts, packs, None) == facts
+    with anyio.fail_after(20):
+        await packs.install(pack)
+    assert usable(facts, packs, ollama) == facts
 
 
 async def test_two_at_once_download_once(shop: Depot, tmp_path: Path) -> None:
@@ -389,6 +419,21 @@ async def test_a_read_only_home_is_told_with_what_to_do(shop: Depot, tmp_path: P
 
     with pytest.raises(PackError, match="make the data folder writable for this user"):
         await packs_at(shop, tmp_path / "packs").install(pack)
+
+
+async def test_what_nobody_thought_of_is_a_problem_too_and_ends_nothing(shop: Depot, tmp_path: Path) -> None:
+    pack = torch_pack(shop)
+    (tmp_path / "downloads" / str(pack.files[0].sha256)).mkdir(parents=True)  # no file, as we left it
+    packs = packs_at(shop, tmp_path, pack)
+
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as tg:
+            tg.start_soon(packs.keep_installed, landed)
+            while not packs.problem:  # noqa: ASYNC110 - what is looked at is what people see
+                await anyio.sleep(0.01)
+            tg.cancel_scope.cancel()
+
+    assert "torch-cuda: " in packs.problem
 
 
 def test_a_record_that_cannot_be_read_is_none(tmp_path: Path) -> None:
