@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
+PF_EXITING = 0x4  # <linux/sched.h>
 TICKS = os.sysconf("SC_CLK_TCK")  # a second
 
 
@@ -19,6 +20,7 @@ class Proc:
     session: int
     state: str
     threads: int
+    exiting: bool  # its environment is gone, its memory and its ports may not be
     rss: int  # bytes; shared pages count in every process
     cpu: float  # seconds that it and its children that have ended and were waited for have computed
 
@@ -49,6 +51,7 @@ def _read(pid: int) -> Proc | None:
         session=int(fields[3]),
         state=fields[0].decode(),
         threads=int(fields[17]),
+        exiting=bool(int(fields[6]) & PF_EXITING),
         rss=int(fields[21]) * PAGE,
         cpu=sum(map(int, fields[11:15])) / TICKS,
     )

@@ -11,6 +11,7 @@ import ctypes
 import os
 import signal
 import time
+from pathlib import Path
 from typing import Final
 
 import anyio
@@ -91,13 +92,14 @@ def sweep(owner: str, within: float = 5.0) -> list[int]:
     """Kill what an earlier supervisor with this owner left behind, whole trees; never us or our ancestors.
 
     For the time before the event loop starts: blocks until the killed are gone, ``within`` seconds at
-    most. Returns the pids.
+    most. Returns the pids. One that somebody else has just killed has lost its mark and not yet its ports, a
+    second for each gigabyte of memory: so whatever of this user is ending right now is waited for, too.
     """
     killed: set[int] = set()
     deadline = time.monotonic() + within
-    while leftovers := _leftovers(owner, killed):
+    while (leftovers := _leftovers(owner, killed)) | (ending := _ending()):
         if time.monotonic() > deadline:
-            log.error("processes survive SIGKILL", pids=sorted(leftovers))
+            log.error("processes survive SIGKILL", pids=sorted(leftovers | ending))
             break
         killed |= {pid for pid in leftovers if kill(pid, signal.SIGKILL)}
         time.sleep(0.01)
@@ -119,6 +121,19 @@ def _leftovers(owner: str, killed: set[int]) -> set[int]:
     table = {pid: proc for pid, proc in snapshot().items() if not proc.dead}
     roots = [pid for pid in table if pid in killed or _owner_of(pid) == owner]
     return with_descendants(roots, table) - ancestors(os.getpid(), table)
+
+
+def _ending() -> set[int]:
+    """Processes of this user that are past their last instruction, and not gone."""
+    found = {pid for pid, proc in snapshot().items() if proc.exiting and not proc.dead}
+    return {pid for pid in found if _user_of(pid) == os.geteuid()}
+
+
+def _user_of(pid: int) -> int | None:
+    try:
+        return Path(f"/proc/{pid}").stat().st_uid
+    except OSError:  # gone
+        return None
 
 
 def _owner_of(pid: int) -> str | None:

@@ -1,4 +1,6 @@
 import os
+import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +11,7 @@ import pytest
 from supervisor.services.proc import snapshot
 from supervisor.services.process import running
 from supervisor.services.reaper import adopt_orphans, bury_orphans, keep_burying_orphans, sweep
+from tests.fakes.ports import free_port
 from tests.services.children import alive, listed, pid_in, python, sh, until
 
 pytestmark = pytest.mark.anyio
@@ -136,3 +139,25 @@ async def test_a_dead_leader_waits_for_its_own_block_to_collect_it() -> None:
             assert listed(process.pid)
 
     assert process.returncode == 5
+
+
+HEAVY = """
+import socket, sys, time
+server = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+memory = bytearray(300_000_000)
+memory[::4096] = b"x" * len(memory[::4096])
+open(sys.argv[2], "w").write("up\\n")
+time.sleep(60)
+"""
+
+
+def test_a_sweep_waits_for_the_ports_of_one_that_somebody_else_has_just_killed(tmp_path: Path) -> None:
+    port = free_port()
+    heavy = subprocess.Popen([sys.executable, "-c", HEAVY, str(port), str(tmp_path / "up")])
+    while not (tmp_path / "up").exists():
+        assert heavy.poll() is None
+    heavy.kill()
+
+    assert sweep("house-5") == []
+    with socket.create_server(("127.0.0.1", port)):
+        assert heavy.wait() == -signal.SIGKILL
