@@ -1,16 +1,21 @@
 import io
 import json
+import signal
+import sys
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from rich.console import Console
 
 from supervisor.api.status import StackStatus
 from supervisor.cli.status import view
+from supervisor.services.status import ServiceStatus
 from tests.cli.running import clawlama, up
 from tests.fakes.control import ENGINE, Pressed
 
+ROOT = Path(__file__).parents[2]
 DOWN = ENGINE.model_copy(
     update=dict.fromkeys(("pid", "uptime", "rss", "cpu", "cpu_percent"))
     | {"name": "openclaw", "state": "backing_off", "problem": "exit code 1 [see above]"}
@@ -79,3 +84,22 @@ async def test_it_is_asked_of_the_running_one(tmp_path: Path) -> None:
     assert "ready" in text.stdout
     assert "5.8 %" in text.stdout
     assert json.loads(whole.stdout)["services"][0]["cpu_percent"] == 5.8
+
+
+@pytest.mark.anyio
+async def test_a_view_that_goes_on_ends_quietly_with_ctrl_c(tmp_path: Path) -> None:
+    looked = anyio.Event()
+
+    class Seen(Pressed):
+        def services(self) -> tuple[ServiceStatus, ...]:
+            looked.set()
+            return super().services()
+
+    argv = [sys.executable, "-m", "supervisor", "status", "--watch", "--data", str(tmp_path)]
+    async with up(tmp_path, control=Seen()), await anyio.open_process(argv, cwd=ROOT) as process:
+        await looked.wait()
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        said = b"".join([part async for part in process.stderr])
+
+        assert (await process.wait(), said) == (0, b"")
