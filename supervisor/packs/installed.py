@@ -1,5 +1,6 @@
 """Packs on disk: one folder each, with a record of what must lie in it. There or not there, never half."""
 
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
@@ -44,7 +45,10 @@ def write_record(pack: Pack, folder: Path) -> None:
     record = Installed(
         name=pack.name, version=pack.version, gives=pack.gives, lock=lock_of(pack), files=dict(sizes(folder))
     )
-    (folder / RECORD).write_text(record.model_dump_json(indent=1))
+    with (folder / RECORD).open("w") as file:
+        file.write(record.model_dump_json(indent=1))
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def sizes(folder: Path) -> Iterator[tuple[str, int]]:

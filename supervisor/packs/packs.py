@@ -15,6 +15,7 @@ import httpx
 import structlog
 from anyio import to_thread
 
+from supervisor.adapters.store import sync_folder
 from supervisor.errors import PackError
 from supervisor.packs import installed
 from supervisor.packs.address import address_of
@@ -216,15 +217,21 @@ def put_in_place(pack: Pack, archives: Sequence[Path], home: Path, tell: Callabl
         for archive, file in zip(archives, pack.files, strict=True):
             tell(f"unpacking, {100 * written // pack.unpacked} %")
             written = unpacker.unpack(archive, file, written)
-        tell("writing to the disk")
         installed.write_record(pack, staging)
-        os.sync()
+        sync_folders(staging)
         shutil.rmtree(place, ignore_errors=True)
         staging.rename(place)
+        sync_folder(home)
     except OSError as exc:
         raise PackError(f"{pack.name} cannot be installed: {exc.strerror}; make room in {home}") from exc
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def sync_folders(root: Path) -> None:
+    """The files' contents are on the disk already; from now on their names are too."""
+    for folder in [root, *(path for path in root.rglob("*") if path.is_dir() and not path.is_symlink())]:
+        sync_folder(folder)
 
 
 def tidy(pack: Pack, home: Path) -> None:

@@ -3,6 +3,7 @@
 Runs in a worker thread, which can be called off between two blocks.
 """
 
+import os
 import stat
 import tarfile
 import zipfile
@@ -20,6 +21,7 @@ from supervisor.errors import PackError
 from supervisor.packs.pack import PackFile
 
 BLOCK = 2**20  # bytes
+SYNC_EVERY = 2**25  # bytes; so that no wait for the disk is long
 PROGRAM = 0o111  # any of these bits
 BROKEN = (tarfile.TarError, zipfile.BadZipFile, NotImplementedError, zstandard.ZstdError, EOFError, zlib.error)
 
@@ -82,7 +84,11 @@ class Unpacker:
                 if written > member.size:
                     raise PackError(f"{member.name} is longer than it says")
                 target.write(block)
+                if written % SYNC_EVERY < BLOCK:
+                    os.fdatasync(target.fileno())
                 from_thread.check_cancelled()
+            target.flush()
+            os.fsync(target.fileno())
         path.chmod(0o755 if member.program else 0o644)
         return written
 
