@@ -28,12 +28,14 @@ def packs_for(settings: Settings, facts: HostFacts, *, ollama: Path | None) -> P
 def setup_for(
     settings: Settings, *, wanted_packs: tuple[Pack, ...] = (), notes: tuple[str, ...] = (), home: Path | None = None
 ) -> PackSetup:
+    """``home``: instead of the data folder, for an image that brings packs for more than one machine."""
     return PackSetup(
         home or DataDir(settings.data).packs,
         settings.package_index,
         wanted_packs,
         notes,
         others=() if home else (BAKED,),
+        keep_others=home is not None,
     )
 
 

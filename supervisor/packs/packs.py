@@ -46,6 +46,7 @@ class PackSetup:
     wanted: tuple[Pack, ...] = ()
     notes: tuple[str, ...] = ()  # what stays on the CPU although there is a GPU
     others: tuple[Path, ...] = (BAKED,)
+    keep_others: bool = False  # what gives the same as a pack that came: older versions, libraries for other drivers
     free: Callable[[Path], int] = free_on
     first_pause: float = 1.0  # seconds, after a download broke off
     again_after: Sequence[float] = AGAIN_AFTER
@@ -136,7 +137,7 @@ class Packs:
 
     async def _made_whole(self, pack: Pack) -> bool:
         if await to_thread.run_sync(whole, pack, self.setup.homes):
-            await to_thread.run_sync(tidy, pack, self.setup.home)  # a kill may have come before that
+            await to_thread.run_sync(self._tidy, pack)  # a kill may have come before that
             return False
         if pack.unpinned:
             raise PackError(
@@ -154,7 +155,18 @@ class Packs:
         self._check_room(pack, downloads)
         archives = await self._download(pack, downloads)
         await to_thread.run_sync(put_in_place, pack, archives, self.setup.home, partial(self._say, pack.name))
-        await to_thread.run_sync(tidy, pack, self.setup.home)
+        await to_thread.run_sync(self._tidy, pack)
+
+    def _tidy(self, pack: Pack) -> None:
+        """Remove what a pack that is there needs no more: its archives, and what gave the same before."""
+        downloads = self.setup.home / installed.DOWNLOADS
+        for file in pack.files:
+            for path in places(downloads, str(file.sha256)):
+                path.unlink(missing_ok=True)
+        with suppress(OSError):  # another pack's downloads are in it, or nothing ever was
+            downloads.rmdir()
+        if not self.setup.keep_others:
+            installed.remove_others(self.setup.home, pack)
 
     def _check_room(self, pack: Pack, downloads: Path) -> None:
         have = sum(map(size_of, [path for one in pack.files for path in places(downloads, str(one.sha256))]))
@@ -232,17 +244,6 @@ def sync_folders(root: Path) -> None:
     """The files' contents are on the disk already; from now on their names are too."""
     for folder in [root, *(path for path in root.rglob("*") if path.is_dir() and not path.is_symlink())]:
         sync_folder(folder)
-
-
-def tidy(pack: Pack, home: Path) -> None:
-    """Remove what a pack that is there needs no more: its archives, and what gave the same before."""
-    downloads = home / installed.DOWNLOADS
-    for file in pack.files:
-        for path in places(downloads, str(file.sha256)):
-            path.unlink(missing_ok=True)
-    with suppress(OSError):  # another pack's downloads are in it, or nothing ever was
-        downloads.rmdir()
-    installed.remove_others(home, pack)
 
 
 def places(downloads: Path, checksum: str) -> tuple[Path, Path]:

@@ -268,6 +268,15 @@ async def test_a_new_driver_changes_the_libraries_and_leaves_the_other_pack_alon
     assert left(tmp_path) == {"torch-cuda-1.0", "ollama-cuda13-0.1", "lock"}
 
 
+async def test_an_image_brings_the_libraries_for_more_than_one_driver(shop: Depot, tmp_path: Path) -> None:
+    old, new = ollama_pack(shop, name="ollama-cuda12"), ollama_pack(shop)
+    with anyio.fail_after(20):
+        for pack in (old, new):
+            await packs_at(shop, tmp_path, keep_others=True).install(pack)
+
+    assert left(tmp_path) == {"ollama-cuda12-0.1", "ollama-cuda13-0.1", "lock"}
+
+
 @pytest.mark.parametrize("broken", ["torch/lib/libtorch_cuda.so", RECORD])
 async def test_a_pack_that_lost_a_file_is_installed_again(shop: Depot, tmp_path: Path, broken: str) -> None:
     pack = torch_pack(shop)
