@@ -60,7 +60,8 @@ def stops(container: Container) -> None:
     """``docker stop`` as it is: had it taken the ten seconds that Docker gives, the exit code were 137."""
     docker("stop", container.name)
 
-    assert container.state["ExitCode"] == 0, container.logs()
+    code = container.state["ExitCode"]
+    assert code == 0, f"ended with {code}\n{container.logs()}"
 
 
 def ends(container: Container, *, patience: float = PATIENCE) -> int:

@@ -1,5 +1,6 @@
 """``docker run`` as people type it first: with nothing at all, and with a folder of their own."""
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -87,6 +88,21 @@ def test_a_folder_of_root_is_given_to_puid_and_pgid(mounted: Container) -> None:
     assert mounted.exec("sh", "-c", "grep ^Uid /proc/[0-9]*/status | grep -c 1234").stdout.strip() != "0"
 
 
+@pytest.mark.parametrize("service", ["engine", "openclaw"])
+def test_a_service_that_hangs_makes_it_unhealthy_within_half_a_minute(mounted: Container, service: str) -> None:
+    until(lambda: mounted.state["Health"]["Status"] == "healthy", mounted)
+    services = json.loads(mounted.exec("clawlama", "status", "--json").stdout)["services"]
+    pid = next(one["pid"] for one in services if one["name"] == service)
+
+    mounted.exec("kill", "-STOP", str(pid), user="1234")
+    until(lambda: mounted.state["Health"]["Status"] == "unhealthy", mounted, patience=30)
+
+    assert f"{service} is hanging" in mounted.state["Health"]["Log"][-1]["Output"]
+    mounted.exec("kill", "-CONT", str(pid), user="1234")
+    until(lambda: mounted.state["Health"]["Status"] == "healthy", mounted)
+    assert chat(mounted, "What is wind?")
+
+
 def test_commands_by_docker_exec_as_root_leave_nothing_of_root(mounted: Container) -> None:
     assert mounted.exec("clawlama", "status", user="0").returncode == 0
     assert chat(mounted, "What is rain?", user="0")
@@ -105,6 +121,11 @@ def test_without_root_a_folder_of_root_is_refused_at_once_with_both_remedies(ima
     assert "sudo chown -R 1000:1000 FOLDER" in said
     assert "docker run --user 0 -e PUID=1000 -e PGID=1000" in said
     assert "Traceback" not in said
+
+
+def test_a_stop_in_the_first_moment_is_a_stop_like_any_other(image: str) -> None:
+    with container(image) as one:
+        stops(one)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import re
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,6 +28,15 @@ USER 1000:1000
 PACKAGE = "/opt/clawlama/lib/python3.11/site-packages/supervisor"
 
 CLOCK = "/data/clock"
+CLOCKWORK = (
+    "LD_PRELOAD=/usr/local/lib/libfaketime.so",
+    f"FAKETIME_TIMESTAMP_FILE={CLOCK}",
+    "FAKETIME_DONT_FAKE_MONOTONIC=1",
+    "FAKETIME_CACHE_DURATION=1",
+)
+"""The wall clock is what a file says, the monotonic one runs on: as when a clock is set. OpenClaw gets the variables by
+a wrapper around Node, because we give it an environment of its own."""
+
 JUMPING = f"""
 FROM {{image}}
 USER 0
@@ -35,19 +45,8 @@ RUN apt-get update && apt-get install -y --no-install-recommends libfaketime \\
  && mv /usr/local/bin/node /usr/local/bin/node-itself
 COPY --chmod=755 node /usr/local/bin/node
 USER 1000:1000
-ENV {
-    " ".join(
-        CLOCKWORK := (
-            "LD_PRELOAD=/usr/local/lib/libfaketime.so",
-            f"FAKETIME_TIMESTAMP_FILE={CLOCK}",
-            "FAKETIME_DONT_FAKE_MONOTONIC=1",
-            "FAKETIME_CACHE_DURATION=1",
-        )
-    )
-}
+ENV {" ".join(CLOCKWORK)}
 """
-"""The wall clock is what a file says, the monotonic one runs on, as when a clock is set. OpenClaw gets the variables by
-a wrapper around Node: we give it a clean environment."""
 
 
 @contextmanager
@@ -74,20 +73,20 @@ def disk_of(size: str) -> Iterator[str]:
         docker("volume", "rm", "--force", name)
 
 
-def test_ten_restarts_later_a_user_without_a_name_is_served_and_taught(image: str) -> None:
-    with (
-        volume() as home,
-        container(image, options=("--user", "1234:1234", "--volume", f"{home}:/data"), env=TINY) as one,
-    ):
-        for _ in range(10):
-            until(lambda: health(one)[0] == 0, one)
-            docker("restart", one.name)
+@pytest.fixture(scope="module", autouse=True)
+def restarted(image: str) -> Iterator[tuple[Container, Future[None]]]:
+    """A user without a name, restarted again and again in the middle of the start while other tests run."""
+    with volume() as home, ThreadPoolExecutor(1) as beside:
+        mount = ("--user", "1234:1234", "--volume", f"{home}:/data")
+        with container(image, options=mount, env=TINY) as one:
+            yield one, beside.submit(restart_ten_times, one)
 
-        until_ready(one)
-        assert chat(one, "What is tea?")
-        taught = one.exec("clawlama", "feedback", "no emojis, please", timeout=300)
-        assert "v0001" in taught.stdout, taught
-        assert owners(one, "/data/adapters") == {"1234:1234"}
+
+def restart_ten_times(one: Container) -> None:
+    for _ in range(10):
+        until(lambda: health(one)[0] == 0, one)
+        docker("restart", one.name)
+    until_ready(one)
 
 
 def test_what_an_earlier_version_left_is_served_by_this_one(image: str, tmp_path: Path) -> None:
@@ -161,3 +160,14 @@ def test_a_disk_that_is_full_is_said_at_once(image: str) -> None:
         assert ends(one, patience=60) == 1
 
         assert re.search(r"disk: 0\.\d GiB free at /data, 2 GiB are needed", one.logs())
+
+
+def test_ten_restarts_later_a_user_without_a_name_is_served_and_taught(
+    restarted: tuple[Container, Future[None]],
+) -> None:
+    one, restarts = restarted
+    restarts.result()
+
+    assert chat(one, "What is tea?")
+    assert "v0001" in one.exec("clawlama", "feedback", "no emojis, please", timeout=300).stdout
+    assert owners(one, "/data/adapters") == {"1234:1234"}
