@@ -211,8 +211,8 @@ class _Archive:
         if problem := name_problem(found.name) or link_problem(found.name, target):
             self._remarks[found.name.encode(errors="backslashreplace").decode()] = problem
             return
-        beside = f"{found.name.rpartition('/')[0]}/{target}"
-        if found.name.startswith("adapters/") and beside not in self._entries:
+        version = f"{found.name.rpartition('/')[0]}/{target}/manifest.json"
+        if found.name.startswith("adapters/") and version not in self._entries:
             return
         try:
             status = found.path.lstat()

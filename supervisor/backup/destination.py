@@ -49,7 +49,7 @@ def new_file(path: Path, owner: Path) -> Iterator[BinaryIO]:
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PART}")
     try:
         _make_folder(path.parent, owner)
-        with open(part, "xb", buffering=0, opener=_private) as file:
+        with open(part, "xb", buffering=0, opener=private) as file:
             fcntl.flock(file, fcntl.LOCK_EX)  # tells it from what one leaves behind who was killed
             drop_parts(path.parent)
             try:
@@ -90,7 +90,8 @@ def _make_folder(folder: Path, owner: Path) -> None:
         give_to_owner(folder, owner)
 
 
-def _private(path: str, flags: int) -> int:
+def private(path: str, flags: int) -> int:
+    """For ``open``: a new file is its owner's alone from the first byte on."""
     return os.open(path, flags, 0o600)
 
 

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import zstandard
 
+from supervisor.adapters.store import sync_file, sync_folder
 from supervisor.backup.contents import link_problem, name_problem
-from supervisor.backup.destination import check_room, give_to_owner
+from supervisor.backup.destination import check_room, give_to_owner, private
 from supervisor.backup.manifest import (
     ABOUT,
     DATA,
@@ -229,7 +230,7 @@ class _Archive:
                 digest.update(chunk)
             return digest.hexdigest()
         check_room(path.parent, info.size, "make room, or restore into another folder with --into")
-        with path.open("xb", buffering=0) as file:
+        with open(path, "xb", buffering=0, opener=private) as file:
             for chunk in self._tar.content(info.size):
                 digest.update(chunk)
                 view = memoryview(chunk)
@@ -249,12 +250,17 @@ class _Archive:
                 raise BrokenArchive(f"{name!r} is not what {MANIFEST} says it is")
 
     def _finish(self, manifest: Manifest) -> None:
-        """Modes and times, from the innermost out: what is in a folder changes the folder's."""
+        """Modes and times, from the innermost out, and all of it onto the disk."""
         if self._into is None:
             return
         for entry in reversed(manifest.entries):
             path = self._into / entry.name
+            if entry.kind == "file":
+                sync_file(path)
+            elif entry.kind == "folder":
+                sync_folder(path)
             give_to_owner(path, self._into)
             if entry.kind != "link":
                 path.chmod(entry.mode)
             os.utime(path, ns=(entry.mtime_ns, entry.mtime_ns), follow_symlinks=False)
+        sync_folder(self._into)

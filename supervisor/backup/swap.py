@@ -73,12 +73,11 @@ def fresh_folder(root: Path) -> Path:
 
 
 def swap(root: Path, plan: Swap) -> Path | None:
-    """Put what lies in the fresh folder into place; where the old data is now, None when there was none.
+    """Put what lies in the fresh folder, and on the disk, into place; where the old data is now, if there was any.
 
     Raises BackupError, with nothing touched, when something is mounted where the names would move.
     """
     check_mounts(root, {*plan.out, *plan.into})
-    os.sync()  # all that was laid out, in one go
     write_atomically(root / RESTORING / PLAN, plan.model_dump_json())
     sync_folder(root)
     return finish(root)
@@ -107,7 +106,7 @@ def _carry_out(root: Path, plan: Swap) -> Path | None:
     aside.mkdir(mode=0o700, exist_ok=True)
     give_to_owner(aside, root)
     try:
-        for name in plan.out:
+        for name in sorted({*plan.out, *plan.into}):
             done = name in plan.into and not os.path.lexists(fresh / name)  # then what lies there is the new one
             if not done and os.path.lexists(root / name):
                 (root / name).rename(_free(aside / name))
