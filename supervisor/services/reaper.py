@@ -97,12 +97,14 @@ def sweep(owner: str, within: float = 5.0) -> list[int]:
     """
     killed: set[int] = set()
     deadline = time.monotonic() + within
-    while (leftovers := _leftovers(owner, killed)) | (ending := _ending()):
+    leftovers, ending = _leftovers(owner, killed), _ending()  # in this order: first the mark goes, then the process
+    while leftovers | ending:
         if time.monotonic() > deadline:
             log.error("processes survive SIGKILL", pids=sorted(leftovers | ending))
             break
         killed |= {pid for pid in leftovers if kill(pid, signal.SIGKILL)}
         time.sleep(0.01)
+        leftovers, ending = _leftovers(owner, killed), ending & _ending()
     bury_orphans()
     return sorted(killed)
 
