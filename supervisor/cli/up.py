@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
+from supervisor.backup.swap import finish_restore
 from supervisor.boot import Booted, booted, one_error
 from supervisor.cli.options import Data
 from supervisor.cli.show import errors
@@ -21,7 +22,7 @@ from supervisor.log import set_up_logging
 from supervisor.plan.explain import processor
 from supervisor.services.signals import Signals, signals_heeded
 from supervisor.settings.settings import Settings
-from supervisor.settings.sources import load_settings
+from supervisor.settings.sources import data_folder, load_settings
 from supervisor.start import Tell
 from supervisor.terminal import patient_stderr
 
@@ -43,6 +44,7 @@ def up(
 
     Everything else is set in the environment or in clawlama.toml; see: clawlama settings.
     """
+    finish_restore((data or data_folder()).absolute())  # before anything in it is read
     read = partial(load_settings, data=data, model=model, engine=engine, openclaw_port=port, api_port=api_port)
     settings = read()
     with patient_stderr():
