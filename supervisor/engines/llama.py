@@ -38,6 +38,7 @@ from supervisor.errors import EngineError, NotServed, RequestError, UnknownModel
 from supervisor.plan.models import NO_WISHES, Sampling
 from supervisor.services.output import Output
 from supervisor.services.process import Command
+from supervisor.services.readiness import Liveness
 from supervisor.services.service import Service
 from supervisor.settings.secrets import write_private
 
@@ -93,6 +94,7 @@ class LlamaEngine:
             self._command,
             self._answers,
             output,
+            alive=Liveness(self._listens, every=5.0, within=5.0, misses=12),
             start_timeout=START_TIMEOUT,
             grace=2.0,
             owner=setup.owner,
@@ -272,11 +274,17 @@ class LlamaEngine:
 
     async def _answers(self) -> None:
         """Return once a real token came back: a server that listens may still be unable to serve."""
+        await self._answered("/completion", {"prompt": "Hello", "n_predict": 1})
+
+    async def _listens(self) -> None:
+        """The same without a token: that may have to wait until others have theirs."""
+        await self._answered("/health")
+
+    async def _answered(self, path: str, body: Mapping[str, Any] | None = None) -> None:
         while True:
             try:
-                endpoint = self._read_endpoint()
-                await self._ask(endpoint, "/completion", {"prompt": "Hello", "n_predict": 1})
-            except EngineError:  # not yet; the service's start timeout bounds this loop
+                await self._ask(self._read_endpoint(), path, body)
+            except EngineError:  # not yet; the service's patience bounds this loop
                 await anyio.sleep(0.05)
             else:
                 return

@@ -13,6 +13,7 @@ from supervisor.errors import EngineError
 from supervisor.services.output import Output
 from supervisor.services.probe import http_answers
 from supervisor.services.process import Command
+from supervisor.services.readiness import Liveness
 from supervisor.services.service import Service
 
 GLANCE = 2.0  # seconds for a server that is there to say so
@@ -46,8 +47,9 @@ def own_service(setup: OllamaSetup, tuning: Callable[[], Tuning | None], output:
     return Service(
         "engine",
         lambda: serve_command(setup, tuning()),
-        http_answers(setup.at.url + "/api/version"),
+        answers := http_answers(setup.at.url + "/api/version"),
         output,
+        alive=Liveness(answers, every=5.0, within=5.0, misses=12),
         start_timeout=START_TIMEOUT,
         grace=GRACE,
         owner=setup.owner,
