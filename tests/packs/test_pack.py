@@ -16,7 +16,8 @@ KNOWN = {(pack.name, pack.machine): pack for pack in known_packs(shipped())}
 def test_torch_is_pinned_whole_and_is_the_version_that_the_image_has(machine: str) -> None:
     pack = KNOWN["torch-cuda", machine]
 
-    assert f"torch=={pack.version}" in CONSTRAINTS.read_text().splitlines()
+    pinned = f"torch=={pack.version}" in CONSTRAINTS.read_text().splitlines()
+    assert pinned, f"run: python -m supervisor.packs.pin VERSION --machine {machine}"
     assert pack.unpinned == ""
     assert all(file.project and file.unpacked and file.name.endswith(f"{machine}.whl") for file in pack.files)
 

@@ -6,11 +6,13 @@ from typing import Any
 import pytest
 
 from supervisor.host.facts import Gpu, HostFacts
+from supervisor.host.gpu import find_gpus
 from supervisor.packs.choose import packs_for
 from supervisor.packs.pack import known_packs, shipped
 from supervisor.packs.want import Wanted, driver_of, wanted
 from supervisor.settings.settings import Settings
 from supervisor.settings.sources import load_settings
+from tests.host.nvml import replay
 from tests.packs.depot import executable
 from tests.plan.machines import GIB, machine
 
@@ -46,6 +48,23 @@ def test_switched_off_is_off() -> None:
 
 def test_switched_on_needs_no_gpu_that_we_see() -> None:
     assert names(mode="on") == ["ollama-cuda13", "torch-cuda"]
+
+
+@pytest.mark.parametrize(
+    ("record", "packs"),
+    [
+        ("no_library", []),
+        ("driver_without_device", []),
+        ("not_loaded", []),
+        ("no_permission", []),
+        ("mismatch", []),
+        ("rtx4090", ["ollama-cuda12"]),
+        ("h100_cut", ["ollama-cuda12"]),
+        ("old_driver", []),
+    ],
+)
+def test_what_nvml_says_is_understood(record: str, packs: list[str]) -> None:
+    assert names(*find_gpus(replay(record)).gpus) == packs
 
 
 @pytest.mark.parametrize(
