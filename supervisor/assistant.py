@@ -30,8 +30,9 @@ from supervisor.start import Start, Tell
 if TYPE_CHECKING:
     from supervisor.front import Front
 
-# Seconds for OpenClaw and the engine. A lesson has 2 before, the API 4 at the same time, and Docker kills after 10.
-STOP_WITHIN = 5.0
+# Seconds from the signal to the end of OpenClaw and the engine; a lesson and the API, which end first, have at most 6
+# of them. Docker kills after 10.
+STOP_WITHIN = 7.0
 TELL_EVERY = 10.0  # seconds between two lines about a download
 
 log = structlog.get_logger()

@@ -1,5 +1,6 @@
 """All services: each starts when what it needs is ready, and stops when nothing needs it any more, in one deadline."""
 
+import math
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from supervisor.services.service import Service, unmet
 from supervisor.services.status import ServiceStatus
 
 RESERVE: Final = 0.3  # seconds kept back for each service that is to be stopped after another
+LEAST: Final = 1.0  # seconds for the services, however long the block took to end
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -25,14 +27,15 @@ async def supervised(*, stop_within: float = 8.0) -> AsyncIterator["Tree"]:
     """A tree to start services in; they are gone when the block ends, all of them within so many seconds.
 
     An essential service that is given up cancels the block; its error is raised once the others have been stopped.
-    Cancelled from outside, the services are stopped in order all the same.
+    Cancelled from outside, the services are stopped in order all the same. The seconds count from the cancellation:
+    what the block takes to end after it is theirs, too.
     """
     adopt_orphans()
     tasks, block = anyio.create_task_group(), anyio.CancelScope()
     tree = Tree(tasks, block)
     try:
         async with tasks:
-            tasks.start_soon(keep_burying_orphans)
+            tasks.start_soon(tree.bury_orphans)
             with block:
                 try:
                     yield tree
@@ -65,6 +68,7 @@ class Tree:
         self.culprit: ClawlamaError | None = None  # why the block was cancelled
         self._tasks = tasks
         self._block = block
+        self.ending_since = math.inf  # on the event loop's clock
         self._kept: dict[str, _Kept] = {}
         self._stopping = False
         self._restarting = anyio.Lock()
@@ -111,7 +115,8 @@ class Tree:
     async def stop(self, within: float) -> None:
         """End them all: those that nothing needs first. Cancellation does not shorten it."""
         self._stopping = True
-        deadline = anyio.current_time() + within
+        now = anyio.current_time()
+        deadline = stop_deadline(now, self.ending_since, within)
         with anyio.CancelScope(shield=True):
             async with anyio.create_task_group() as tg:
                 for kept in self._kept.values():
@@ -120,7 +125,18 @@ class Tree:
     def fall(self, error: ClawlamaError) -> None:
         """Cancel the block; the first reason counts."""
         self.culprit = self.culprit or error
+        self._note_end()
         self._block.cancel("a service was given up")
+
+    async def bury_orphans(self) -> None:
+        """Until the block is cancelled; the moment is noted."""
+        try:
+            await keep_burying_orphans()
+        finally:
+            self._note_end()
+
+    def _note_end(self) -> None:
+        self.ending_since = min(self.ending_since, anyio.current_time())
 
     def _check(self, service: Service) -> None:
         if self._stopping:
@@ -193,3 +209,8 @@ class Tree:
     def _depth(self, service: Service) -> int:
         """How many are to be stopped one after the other when this one has ended."""
         return max((1 + self._depth(self._kept[need].service) for need in service.needs), default=0)
+
+
+def stop_deadline(now: float, ending_since: float, within: float) -> float:
+    """When all must be gone: moments of one clock, and seconds."""
+    return max(min(ending_since, now) + within, now + min(LEAST, within))

@@ -1,3 +1,4 @@
+import math
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -11,7 +12,7 @@ from supervisor.errors import CrashLoop, EngineError, ServiceError, UnknownServi
 from supervisor.services.readiness import EndsWell, Readiness
 from supervisor.services.restart import RestartPolicy
 from supervisor.services.service import Service
-from supervisor.services.tree import supervised
+from supervisor.services.tree import stop_deadline, supervised
 from tests.services.children import alive, appears, grown, listed, never, pid_in, service, until
 
 pytestmark = pytest.mark.anyio
@@ -303,6 +304,24 @@ async def test_a_deadline_shortens_an_end_that_has_already_begun(tmp_path: Path)
             tg.cancel_scope.cancel()
 
     assert not listed(await pid_in(tmp_path / "engine.pid"))
+
+
+@pytest.mark.parametrize(
+    ("ending_since", "within", "deadline"),
+    [(math.inf, 8.0, 108.0), (97.0, 8.0, 105.0), (90.0, 8.0, 101.0), (90.0, 0.5, 100.5)],
+)
+def test_what_the_block_took_to_end_is_taken_from_the_deadline(
+    ending_since: float, within: float, deadline: float
+) -> None:
+    assert stop_deadline(100.0, ending_since, within) == deadline
+
+
+async def test_the_deadline_counts_from_the_cancellation() -> None:
+    with anyio.fail_after(20), anyio.CancelScope() as outer:
+        async with supervised() as tree:
+            outer.cancel()
+            with anyio.CancelScope(shield=True):
+                await until(lambda: tree.ending_since < math.inf)
 
 
 async def test_two_quick_cancellations_still_stop_in_order(tmp_path: Path) -> None:
