@@ -230,7 +230,7 @@ def until(true: Callable[[], bool], peer: Peer) -> None:
     while not true():
         if time.monotonic() > deadline:
             raise TimeoutError(f"{peer.name} did not get that far in {PATIENCE:.0f} s")
-        time.sleep(0.001)
+        time.sleep(0.002)
 
 
 def middle(rows: Sequence[Row]) -> Row:

@@ -77,8 +77,7 @@ class Service:
 
         Raises CrashLoop when it will not stay up, ServiceError when a restart cannot help.
         """
-        if self._over is not None:
-            self.renew()
+        self.renew()
         end: State = "stopped"
         over: ClawlamaError = ServiceError(self.name, "is stopped")
         try:
@@ -93,8 +92,11 @@ class Service:
             self._enter(end)
 
     def renew(self) -> None:
-        """Forget how it ended: those who wait from now on wait for the coming ``run``."""
+        """Forget how it ended, if it did: those who wait from now on wait for the coming ``run``."""
+        if self._over is None:
+            return
         self._over = self._doom = None
+        self._down = False
         self._ends_by = float("inf")
         self._life = _Life(self._life.number, 0.0)
         self._state, self._problem = "waiting", ""

@@ -194,6 +194,19 @@ async def test_an_optional_service_that_was_given_up_can_be_started_by_hand(tmp_
     assert (status.state, status.problem) == ("ready", "")
 
 
+async def test_what_was_asked_of_one_that_was_given_up_does_not_bind_the_next(tmp_path: Path) -> None:
+    script = f"[ -e {tmp_path}/network ] && touch {tmp_path}/up && exec sleep 60; exit 1"
+    telegram = service("telegram", script, appears(tmp_path / "up"), essential=False, policy=HASTY)
+
+    async with grown(telegram) as tree:
+        with pytest.raises(CrashLoop):
+            await telegram.pause()
+        (tmp_path / "network").touch()
+        await tree.restart("telegram")
+
+        assert telegram.status().state == "ready"
+
+
 async def test_what_needs_an_optional_service_falls_with_it_or_is_marked(tmp_path: Path) -> None:
     voice = noting("voice", tmp_path)
     voice.essential, voice.policy = False, RestartPolicy(patience=0)
