@@ -73,4 +73,4 @@ def serve_command(setup: OllamaSetup, tuning: Tuning | None) -> Command:
             ours["OLLAMA_FLASH_ATTENTION"] = str(int(tuning.flash_attention))
         if tuning.kv_type is not None:
             ours["OLLAMA_KV_CACHE_TYPE"] = tuning.kv_type
-    return Command(argv=(str(setup.executable), "serve"), env={**setup.environment, **ours})
+    return Command(argv=(str(setup.better() or setup.executable), "serve"), env={**setup.environment, **ours})

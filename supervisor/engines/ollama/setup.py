@@ -1,6 +1,6 @@
 """What the Ollama engine is told: where the server is, what to serve, and how the plan wants it run."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -84,6 +84,7 @@ class OllamaSetup:
     keep_versions: int = 3
     drain: float = 30.0  # seconds that running replies get before a switch
     executable: Path | None = None  # Ollama on this machine
+    better: Callable[[], Path | None] = lambda: None  # one with libraries for the GPU; asked at each start
     environment: Mapping[str, str] = field(default_factory=dict)  # of a server that we start
     owner: str = ""  # see services.reaper.sweep
     known_models: tuple[str, ...] = ()  # names to suggest when one is not found

@@ -243,3 +243,12 @@ def test_an_address_means_what_it_means_to_ollama(text: str, url: str, local: bo
 def test_an_address_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(SettingsError, match="OLLAMA_HOST="):
         address(text)
+
+
+def test_an_ollama_with_libraries_for_the_gpu_is_taken_at_the_next_start(tmp_path: Path) -> None:
+    came: list[Path] = []
+    setup = own(tmp_path, executable=Path("/usr/bin/ollama"), better=lambda: came[-1] if came else None)
+
+    assert serve_command(setup, None).argv == ("/usr/bin/ollama", "serve")
+    came.append(tmp_path / "packs" / "bin" / "ollama")
+    assert serve_command(setup, None).argv == (str(came[0]), "serve")
