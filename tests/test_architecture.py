@@ -18,6 +18,7 @@ ORDER = (
     "errors",
     "redact",  # what no log may hold: the first thing that a log needs
     "log",
+    "terminal",  # where we print, whoever reads or does not
     "identity",  # who we run as, settled before anything else
     "host",
     "settings",
