@@ -4,6 +4,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -26,11 +27,12 @@ def set_up_logging(level: str = "info", log_format: LogFormat = "auto") -> None:
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
+            Threshold(number),
             structlog.processors.add_log_level,
             *(_json() if json else [CLOCK, _text(colors=sys.stderr.isatty())]),
             lambda _logger, _method, line: redact(str(line)),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(number),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),  # the file gets all; see Threshold
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
@@ -40,7 +42,20 @@ def set_up_logging(level: str = "info", log_format: LogFormat = "auto") -> None:
 def set_level(level: str) -> None:
     """Say more or less from now on; where it goes stays as it is."""
     number = logging.getLevelNamesMapping()[level.upper()]
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(number))
+    processors = structlog.get_config()["processors"]
+    structlog.configure(processors=[Threshold(number) if isinstance(one, Threshold) else one for one in processors])
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """Lets pass what stderr is to get."""
+
+    number: int
+
+    def __call__(self, _logger: Any, method: str, event: Fields) -> Fields:  # noqa: ANN401 - structlog's
+        if structlog.processors.NAME_TO_LEVEL[method] < self.number:
+            raise structlog.DropEvent
+        return event
 
 
 def is_json(log_format: LogFormat) -> bool:
@@ -50,7 +65,7 @@ def is_json(log_format: LogFormat) -> bool:
 
 @contextmanager
 def also_told(write: Callable[[str], None]) -> Iterator[None]:
-    """Hand each event of ours, as readable lines without a time, to ``write`` too while the block lasts."""
+    """Hand every event of ours, details too, to ``write`` while the block lasts: a readable text without a time."""
     before = structlog.get_config()["processors"]
     readable = _text(colors=False)
 
@@ -58,11 +73,12 @@ def also_told(write: Callable[[str], None]) -> Iterator[None]:
         write(str(readable(logger, method, {**event, "level": method})))
         return event
 
-    structlog.configure(processors=[before[0], tell, *before[1:]])
+    structlog.configure(processors=[before[0], tell, *before[1:]])  # before the threshold
     try:
         yield
     finally:
-        structlog.configure(processors=before)
+        now = structlog.get_config()["processors"]
+        structlog.configure(processors=[one for one in now if one is not tell])
 
 
 class _Library(logging.Handler):

@@ -86,13 +86,24 @@ def test_events_are_kept_in_a_file_as_readable_lines(tmp_path: Path) -> None:
     told = run(KEPT, tmp_path / "clawlama.log")
 
     kept = (tmp_path / "clawlama.log").read_text().splitlines()
-    failed, broke, *trace = [line.partition(" ")[2] for line in kept]
+    detail, failed, broke, *trace = [line.partition(" ")[2] for line in kept]
     assert [event["line"] for event in told] == ["before", "service failed", "it broke", "after"]
+    assert "a detail" in detail
     assert "service failed" in failed
     assert "service=engine" in failed
     assert "key=***" in failed
     assert "it broke" in broke
     assert trace[-1] == "ZeroDivisionError: division by zero"
+
+
+def test_the_level_can_be_changed_while_everything_runs() -> None:
+    told = run(
+        "import structlog; from supervisor.log import set_level, set_up_logging; set_up_logging('warning');"
+        "log = structlog.get_logger(); log.info('one'); set_level('info'); log.info('two'); set_level('error');"
+        "log.warning('three'); log.error('four')"
+    )
+
+    assert [event["line"] for event in told] == ["two", "four"]
 
 
 def test_a_disk_that_takes_no_log_is_said_once_and_is_no_reason_to_fail() -> None:
