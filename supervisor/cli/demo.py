@@ -59,6 +59,7 @@ def demo(
             api_port=free_port(),
             openclaw_port=free_port(),
             openclaw_bind="loopback",
+            gpu_packs="off",  # gigabytes for a model that learns in seconds
         )
         trial = anyio.run(watch, settings, verbose, json)
     if trial is None:
