@@ -34,8 +34,8 @@ def listed(pid: int) -> bool:
     return pid in snapshot()
 
 
-async def until(true: Callable[[], bool]) -> None:
-    with anyio.fail_after(20):
+async def until(true: Callable[[], bool], within: float = 20.0) -> None:
+    with anyio.fail_after(within):
         while not true():  # noqa: ASYNC110 - nothing announces what another process does
             await anyio.sleep(0.01)
 

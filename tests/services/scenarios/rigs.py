@@ -17,6 +17,7 @@ from supervisor.services.proc import Proc, environment_value, snapshot
 from supervisor.services.reaper import OWNER_VARIABLE, bury_orphans, sweep
 from tests.services.children import until
 
+PATIENCE = 60.0  # seconds, on a machine that is busy with other things
 CHECKOUT = Path(__file__).parents[3]
 IGNORES = "trap '' TERM INT HUP;"
 NOTES = 'trap \'echo "-$0" >> events; exit 0\' TERM; echo "+$0" >> events;'  # $0 is the name of the service
@@ -48,15 +49,15 @@ class Rig:
         return path.read_text().split() if path.exists() else []
 
     async def ready(self) -> None:
-        await until(lambda: (self.folder / "ready").exists() or self.process.returncode is not None)
+        await until(lambda: (self.folder / "ready").exists() or self.process.returncode is not None, PATIENCE)
         assert self.process.returncode is None, self.said
 
     async def says(self, words: str, times: int = 1) -> None:
-        await until(lambda: self.said.count(words) >= times or self.process.returncode is not None)
+        await until(lambda: self.said.count(words) >= times or self.process.returncode is not None, PATIENCE)
         assert self.said.count(words) >= times, self.said
 
     async def makes(self, name: str) -> None:
-        await until((self.folder / name).exists)
+        await until((self.folder / name).exists, PATIENCE)
 
     async def end(self, *numbers: signal.Signals, within: float = 10.0) -> int:
         """Its exit code after these signals; nothing of it is left then."""
@@ -97,7 +98,7 @@ async def rig(
     with (folder / "said").open("ab") as said:
         process = await anyio.open_process(command, stdin=DEVNULL, stdout=said, stderr=STDOUT, cwd=CHECKOUT)
     try:
-        with anyio.fail_after(60):
+        with anyio.fail_after(2 * PATIENCE):
             yield Rig(process, folder)
     finally:
         with anyio.CancelScope(shield=True):

@@ -9,7 +9,7 @@ import pytest
 from supervisor.services.proc import snapshot
 from tests.fakes.ports import free_port
 from tests.services.children import alive, until
-from tests.services.scenarios.rigs import IGNORES, NOTES, STAYS, Rig, rig, sh, stays
+from tests.services.scenarios.rigs import IGNORES, NOTES, PATIENCE, STAYS, Rig, rig, sh, stays
 
 pytestmark = pytest.mark.anyio
 
@@ -176,7 +176,7 @@ async def test_a_flood_of_output_slows_its_writer_and_nobody_else(tmp_path: Path
         await one.ready()
         logs = tmp_path / "logs"
         written = f"/proc/{one.pids('pids')[0]}/io"
-        await until(lambda: (logs / "flood.2").exists() and written_by(written) > 20_000_000)
+        await until(lambda: (logs / "flood.2").exists() and written_by(written) > 20_000_000, PATIENCE)
         kept = sum(path.stat().st_size for path in logs.glob("flood*"))
         rss = snapshot()[one.process.pid].rss
         assert await one.end(signal.SIGTERM) == 0
@@ -191,7 +191,7 @@ async def test_ten_thousand_orphans_are_buried(tmp_path: Path) -> None:
 
     async with rig(tmp_path, sh("parent", "sh orphans; exec sleep 60", ready="orphaned")) as one:
         await one.ready()
-        await until(lambda: one.zombies() == 0)
+        await until(lambda: one.zombies() == 0, PATIENCE)
         assert await one.end(signal.SIGTERM) == 0
 
 
