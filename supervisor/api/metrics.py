@@ -73,6 +73,10 @@ class Metrics:
             if isinstance(count, int) and count > 0:
                 self._tokens.labels(model, kind).inc(count)
 
+    def failed(self, model: str) -> None:
+        """The engine gave no reply; ``model`` is one that is served."""
+        self._replies.labels(model, "error").inc()
+
     async def follow(self, journal: Journal) -> None:
         """Time the lessons that end, until cancelled."""
         async with journal.changes() as changes:

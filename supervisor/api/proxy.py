@@ -83,8 +83,7 @@ def relay(
         wanted["model"] = context.engine.served.adapter
     strip = strip_thinking(body.get(OURS, {}), request.headers.get("x-clawlama-strip-thinking", ""))
     asked = Asked(route, body, messages)
-    counted = context.metrics.completed
-    return Relay(context.engine, context.journal, context.turns, counted, asked, wanted, strip_thinking=strip)
+    return Relay(context.engine, context.journal, context.turns, context.metrics, asked, wanted, strip_thinking=strip)
 
 
 def as_the_model_reads(body: dict[str, Any], request: Request) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """One request through to the engine and its answer back: streamed as it arrives, recorded before its end is told."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -13,13 +13,13 @@ from starlette.types import Receive, Scope, Send
 
 from supervisor.api.capture import Asked, Capture
 from supervisor.api.framing import framing_of
+from supervisor.api.metrics import Metrics
 from supervisor.api.presence import while_present
 from supervisor.api.sse import send_part
 from supervisor.api.turns import Turns
 from supervisor.engines.engine import Engine, Reply
 from supervisor.errors import EngineError, JournalError, RequestError, UnknownModel
 from supervisor.journal.journal import Journal
-from supervisor.journal.records import Completion
 
 RECORD_WITHIN = 10.0  # seconds
 BARE = "base"  # X-Clawlama-Version of an answer without adapter
@@ -39,7 +39,7 @@ class Relay(Response):
         engine: Engine,
         journal: Journal,
         turns: Turns,
-        counted: Callable[[Completion], None],
+        metrics: Metrics,
         asked: Asked,
         body: Mapping[str, Any],
         *,
@@ -49,7 +49,7 @@ class Relay(Response):
         self._engine = engine
         self._journal = journal
         self._turns = turns
-        self._counted = counted
+        self._metrics = metrics
         self._asked = asked
         self._body = body
         self._framing = framing_of(asked.route)
@@ -64,7 +64,7 @@ class Relay(Response):
         except UnknownModel:
             raise
         except EngineError:
-            self._turns.failed()
+            self._failed()
             raise
 
     async def _relay(self, send: Send) -> None:
@@ -116,10 +116,10 @@ class Relay(Response):
         try:
             content = await reply.response.aread()
         except (httpx.TransportError, httpx.DecodingError) as exc:
-            self._turns.failed()
+            self._failed()
             raise RequestError(502, broken_off(str(exc) or type(exc).__name__)) from exc
         if reply.response.is_server_error:
-            self._turns.failed()
+            self._failed()
         parsed = _object(content) if reply.response.is_success else None
         if parsed is not None:
             self._capture.take(self._framing.part(parsed))
@@ -128,6 +128,11 @@ class Relay(Response):
             content = self._hidden.document(parsed) if self._hidden else content
         await self._start(reply, send, length=len(content))
         await send({"type": "http.response.body", "body": content, "more_body": False})
+
+    def _failed(self) -> None:
+        """No completion came of it, and it was the engine's fault."""
+        self._turns.failed()
+        self._metrics.failed(str(self._body["model"]))
 
     async def _record(self, reply: Reply, finish_reason: str | None) -> None:
         """Once per reply, whoever leaves meanwhile.
@@ -140,7 +145,7 @@ class Relay(Response):
         if finish_reason == "error":
             self._turns.failed()
         completion = self._capture.completion(reply, self._engine.served, finish_reason)
-        self._counted(completion)
+        self._metrics.completed(completion)
         with anyio.move_on_after(RECORD_WITHIN, shield=True) as patience:
             try:
                 await self._journal.add_completion(completion)

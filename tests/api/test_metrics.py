@@ -13,6 +13,7 @@ from supervisor.host.facts import Gpu
 from supervisor.journal.records import NewFeedback
 from tests.api.stage import ADAPTER, CHAT, HELLO, Stage, in_process
 from tests.fakes.control import ENGINE
+from tests.fakes.ports import free_port
 
 pytestmark = pytest.mark.anyio
 
@@ -43,6 +44,17 @@ async def test_a_reply_is_counted_with_its_times_and_tokens(tmp_path: Path) -> N
     assert of(found, "clawlama_completions_total", model=ADAPTER, outcome="stop") == 2
     assert of(found, "gen_ai_server_time_to_first_token_seconds_count", gen_ai_request_model=ADAPTER) == 2
     assert of(found, "gen_ai_server_request_duration_seconds_count", gen_ai_request_model=ADAPTER) == 2
+
+
+async def test_a_reply_that_did_not_come_is_counted_and_a_wrong_name_is_not(tmp_path: Path) -> None:
+    async with in_process(tmp_path) as stage:
+        await stage.client.post(CHAT, json=HELLO | {"model": "made-up"})
+        stage.engine.url = f"http://127.0.0.1:{free_port()}"  # nobody is there
+        await stage.client.post(CHAT, json=HELLO)
+        found = await scraped(stage)
+
+    counted = {labels: value for (name, labels), value in found.items() if name == "clawlama_completions_total"}
+    assert counted == {(("model", ADAPTER), ("outcome", "error")): 1}
 
 
 async def test_services_are_told_by_name(tmp_path: Path) -> None:
