@@ -11,7 +11,8 @@ ClawlamaError
 ├── ServiceError        a supervised process misbehaved
 │   ├── NotReady        no answer to its probe in time
 │   ├── CrashLoop       died too often to be restarted
-│   └── UnknownService  there is none of that name
+│   ├── UnknownService  there is none of that name
+│   └── NothingLogged   there is no log of that name
 ├── GatewayError        OpenClaw could not be asked, or could not answer
 ├── EngineError         an inference engine refused or broke
 │   ├── UnknownModel    a request names a model that is not served
@@ -88,6 +89,11 @@ class CrashLoop(ServiceError):
 class UnknownService(ServiceError):
     def __init__(self, service: str, known: tuple[str, ...]) -> None:
         super().__init__(service, f"there is no service of that name; known: {', '.join(known) or 'none'}")
+
+
+class NothingLogged(ServiceError):
+    def __init__(self, service: str, known: tuple[str, ...]) -> None:
+        super().__init__(service, f"has logged nothing; these have: {', '.join(known) or 'none'}")
 
 
 class GatewayError(ClawlamaError):

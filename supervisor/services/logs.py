@@ -12,7 +12,7 @@ from heapq import merge
 from pathlib import Path
 from typing import Final
 
-from supervisor.errors import MachineError, UnknownService
+from supervisor.errors import MachineError, NothingLogged
 from supervisor.services.output import BLOCK
 
 STAMP: Final = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z ")
@@ -43,13 +43,13 @@ class Logs:
     """The logs of some services from one moment on: ``last`` tells what was before it, ``fresh`` what came since."""
 
     def __init__(self, folder: Path, services: Sequence[str] = ()) -> None:
-        """No services: all, and those too that begin to log later. UnknownService for one that has no log."""
+        """No services: all, and those too that begin to log later. NothingLogged for one that has no log."""
         self._folder = folder
         self._all = not services
         known = logged_services(folder)
         for name in services:
             if name not in known:
-                raise UnknownService(name, known)
+                raise NothingLogged(name, known)
         self._logs = {name: _Log(folder / f"{name}.log", at_end=True) for name in services or known}
 
     def last(self, count: int) -> list[Line]:

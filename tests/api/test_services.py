@@ -90,7 +90,7 @@ async def test_only_the_logs_that_were_asked_for_are_told(tmp_path: Path) -> Non
 
     assert [line.rpartition(" ")[2] for line in two.text.splitlines()] == ["engine", "openclaw"]
     assert none.status_code == 404
-    assert "known: engine, lesson, openclaw" in none.json()["error"]["message"]
+    assert "these have: engine, lesson, openclaw" in none.json()["error"]["message"]
 
 
 @pytest.mark.parametrize("count", ["-1", "10001", "many"])

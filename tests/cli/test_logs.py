@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from supervisor.cli.main import app
-from supervisor.errors import NotRunning, UnknownService
+from supervisor.errors import NotRunning, NothingLogged
 from supervisor.services.output import LogFile
 from supervisor.settings.datadir import DataDir
 
@@ -68,7 +68,7 @@ def test_programs_get_an_object_for_each_line(tmp_path: Path) -> None:
 def test_a_service_that_never_logged_is_named_with_those_that_did(tmp_path: Path) -> None:
     logged(tmp_path, "engine", "one")
 
-    with pytest.raises(UnknownService, match=r"opnclaw: .*known: engine"):
+    with pytest.raises(NothingLogged, match=r"opnclaw: .*these have: engine"):
         logs(tmp_path, "opnclaw")
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.errors import UnknownService
+from supervisor.errors import NothingLogged
 from supervisor.services.logs import Line, Logs, logged_services
 from supervisor.services.output import LogFile
 
@@ -108,7 +108,7 @@ def test_only_those_asked_for_are_told(tmp_path: Path) -> None:
     written(tmp_path / "openclaw.log", (2, "two"))
 
     assert texts(Logs(tmp_path, ["openclaw"]).last(5)) == ["two"]
-    with pytest.raises(UnknownService, match=r"opnclaw: .*known: engine, openclaw"):
+    with pytest.raises(NothingLogged, match=r"opnclaw: .*these have: engine, openclaw"):
         Logs(tmp_path, ["opnclaw"])
 
 
