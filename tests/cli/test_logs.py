@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from supervisor.cli.main import app
-from supervisor.errors import NotRunning, NothingLogged
+from supervisor.errors import NothingLogged, NotRunning
 from supervisor.services.output import LogFile
 from supervisor.settings.datadir import DataDir
 
