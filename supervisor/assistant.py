@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -12,10 +12,13 @@ from anyio.abc import TaskStatus
 
 from supervisor.api.control import Control, Reloaded
 from supervisor.api.status import StackStatus
+from supervisor.backup.contents import BACKUPS
+from supervisor.backup.schedule import BackingUp, Schedule
 from supervisor.control import Controls
 from supervisor.errors import SettingsError
 from supervisor.gateway.door import keep_door
 from supervisor.made import Made
+from supervisor.packs.pack import Pack
 from supervisor.plan.plan import Plan
 from supervisor.preflight import door_host
 from supervisor.reload import Reloading
@@ -24,8 +27,9 @@ from supervisor.services.service import Service
 from supervisor.services.tree import Tree, supervised
 from supervisor.serving import Serving
 from supervisor.settings.settings import Settings
+from supervisor.settings.sources import child_environment
 from supervisor.stack import GATEWAY
-from supervisor.start import Start, Tell
+from supervisor.start import Learns, Start, Tell
 
 if TYPE_CHECKING:
     from supervisor.front import Front
@@ -65,6 +69,7 @@ class Assistant:
         self.start = Start()
         self.plan: Plan | None = None  # once OpenClaw runs by it
         engine = made.serving.engine.service
+        self.backups = backing_up(made)
         self.services: list[Service] = [*([] if engine is None else [engine]), made.gateway.service]
 
     @asynccontextmanager
@@ -83,6 +88,9 @@ class Assistant:
                 async with anyio.create_task_group() as beside:
                     beside.start_soon(learning.run)
                     beside.start_soon(made.serving.beside)
+                    beside.start_soon(made.packs.keep_installed, partial(self.landed, tree, learning))
+                    if self.backups is not None:
+                        beside.start_soon(self.backups.run)
                     yield Up(plan, front.warm_up.prompt_tokens, reloading.reload)
                     beside.cancel_scope.cancel()
             tg.cancel_scope.cancel()
@@ -153,8 +161,35 @@ class Assistant:
             reload_all=reloading.reload,
         )
 
+    async def landed(self, tree: Tree, learning: Learns, pack: Pack) -> None:
+        """A pack has come. Lessons find theirs by themselves; Ollama looks for its libraries when it starts."""
+        engine = self.made.serving.engine
+        if pack.gives != "ollama" or engine.service is None:
+            return
+        while learning.teaching_now is not None:  # noqa: ASYNC110 - it may be using the engine, and nothing is urgent
+            await anyio.sleep(1)
+        await engine.rest()
+        try:
+            await tree.restart(engine.service.name)
+        finally:
+            await engine.wake()
+        log.info("Ollama has the GPU's libraries now", remedy="a restart of clawlama fits model and context to the GPU")
+
     def status(self) -> StackStatus:
-        return self.start.status(self.made.serving, self.services)
+        now = self.start.status(self.made.serving, self.services)
+        now = replace(now, downloads={**now.downloads, **self.made.packs.progress})
+        if now.phase == "ready" and self.backups is not None and self.backups.problem:
+            return replace(now, phase="degraded", reason=self.backups.problem)
+        return now
+
+
+def backing_up(made: Made) -> BackingUp | None:
+    """Backups that are made by themselves, where they are wanted."""
+    settings = made.settings
+    if settings.backup_every is None:
+        return None
+    schedule = Schedule(settings.backup_every, settings.backup_keep, settings.backup_dir or made.data.root / BACKUPS)
+    return BackingUp(schedule, made.data.root, child_environment(), made.outputs("backup"))
 
 
 async def tell_doing(serving: Serving, tell: Tell) -> None:

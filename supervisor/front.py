@@ -60,7 +60,9 @@ class Front:
             journal=self.journal,
             adapters=made.adapters,
             engine=made.serving.engine,
-            executor=LocalExecutor(made.data.lessons, around, made.outputs("lesson"), str(made.data.root)),
+            executor=LocalExecutor(
+                made.data.lessons, around, made.outputs("lesson"), str(made.data.root), made.packs.lesson_environment
+            ),
             builder=JobBuilder(self.journal, made.adapters, plan),
             plan=plan,
             base=Base(digest=plan.model.digest or "", now=made.serving.base_now, held=partial(made.serving.held, plan)),

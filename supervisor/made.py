@@ -1,14 +1,19 @@
 """What is made of the settings before anything is started: objects only, and the tokens."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.metadata import version as package_version
 from pathlib import Path
 
 from supervisor.adapters.store import AdapterStore, file_record
+from supervisor.engines.ollama.server import find_ollama
+from supervisor.engines.ollama.setup import address
 from supervisor.gateway.command import Tokens
 from supervisor.host.detect import detect
 from supervisor.host.facts import HostFacts
 from supervisor.openclaw import Gateway
+from supervisor.packs.choose import packs_for, usable
+from supervisor.packs.packs import Packs
 from supervisor.plan.choose import Choice
 from supervisor.plan.decide import decide
 from supervisor.plan.models import BaseModelFacts, model_facts
@@ -40,6 +45,7 @@ class Made:
     adapters: AdapterStore
     serving: Serving
     gateway: Gateway
+    packs: Packs
     outputs: Outputs
     running: Running
     new_tokens: bool
@@ -55,7 +61,10 @@ def make(settings: Settings, data: DataDir, show_output: bool) -> Made:
     tokens = Tokens(claw_token, api_token, telegram.get_secret_value() if telegram else None)
     outputs = outputs_in(settings, data, tokens, show=show_output)
     choice = choice_for(facts, settings)
-    serving = serving_for(choice, settings, data, facts, adapters, outputs)
+    ollama = own_ollama(settings) if choice.engine == "ollama" else None
+    packs = packs_for(settings, facts, ollama=ollama)
+    can_use = usable(facts, packs, ollama)
+    serving = serving_for(choice, settings, data, can_use, adapters, outputs, packs.ollama)
     reach = urls(settings)
     return Made(
         settings=settings,
@@ -64,6 +73,7 @@ def make(settings: Settings, data: DataDir, show_output: bool) -> Made:
         adapters=adapters,
         serving=serving,
         gateway=gateway_for(settings, data, tokens, outputs, serving),
+        packs=packs,
         outputs=outputs,
         running=Running(
             pid=int(Path("/proc/self").readlink().name),
@@ -79,14 +89,28 @@ def make(settings: Settings, data: DataDir, show_output: bool) -> Made:
     )
 
 
+def own_ollama(settings: Settings) -> Path | None:
+    """The executable of the server that we would start ourselves."""
+    if not address(settings.ollama_host).local:
+        return None
+    return find_ollama(child_environment().get("PATH"))
+
+
 def serving_for(
-    choice: Choice, settings: Settings, data: DataDir, facts: HostFacts, adapters: AdapterStore, outputs: Outputs
+    choice: Choice,
+    settings: Settings,
+    data: DataDir,
+    facts: HostFacts,
+    adapters: AdapterStore,
+    outputs: Outputs,
+    better: Callable[[], Path | None],
 ) -> Serving:
+    """``better``: see ``OllamaSetup``."""
     around = child_environment()
     if choice.engine == "ollama":
         from supervisor.ollama_serving import OllamaServing, ollama_engine  # noqa: PLC0415 - see its docstring
 
-        engine = ollama_engine(settings, choice.model, data, outputs, around)
+        engine = ollama_engine(settings, choice.model, data, outputs, around, better)
         return OllamaServing(engine, settings, facts, adapters, data.run / "base")
     model = with_digest(model_facts(choice.model))
     adapters.bind(str(model.digest))

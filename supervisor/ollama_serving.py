@@ -3,7 +3,7 @@
 Only imported where Ollama serves: its client alone takes a tenth of a second and four megabytes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,7 +117,12 @@ def tuning(plan: Plan) -> Tuning:
 
 
 def ollama_engine(
-    settings: Settings, model: str, data: DataDir, outputs: Outputs, environment: Mapping[str, str]
+    settings: Settings,
+    model: str,
+    data: DataDir,
+    outputs: Outputs,
+    environment: Mapping[str, str],
+    better: Callable[[], Path | None],
 ) -> OllamaEngine:
     setup = OllamaSetup(
         at=address(settings.ollama_host),
@@ -133,6 +138,7 @@ def ollama_engine(
         keep_versions=settings.keep_versions,
         drain=settings.drain_timeout_s,
         executable=find_ollama(environment.get("PATH")),
+        better=better,
         environment=environment,
         owner=str(data.root),
         known_models=tuple(CATALOG),

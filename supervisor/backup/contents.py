@@ -12,6 +12,7 @@ REPLACED = "replaced-"  # what a restore moved aside: a folder of this name and 
 BACKUPS, PACKS, MODELS, LOGS = "backups", "packs", "ollama", "logs"
 OLLAMA_RECORD = "ollama-tags.json"  # what we made in Ollama's store: see engines.ollama.record
 
+BY_HAND, SCHEDULED = "clawlama-", "clawlama-auto-"  # how archives are named that are not given a name
 PASSING = {"run", "lessons", "publish", BACKUPS, PACKS, RESTORING, "lost+found"}
 """Of this moment, made again when needed, or backups themselves. Nothing of it is ever saved or replaced."""
 

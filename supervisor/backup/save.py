@@ -9,8 +9,6 @@ from supervisor.backup.create import Made, Options, Progress, write_archive
 from supervisor.backup.destination import archive_path, check_room, new_file
 from supervisor.settings.datadir import DataDir
 
-BY_HAND, SCHEDULED = "clawlama-", "clawlama-auto-"  # how archives are named that are not given a name
-
 
 @dataclass(frozen=True)
 class Saved:

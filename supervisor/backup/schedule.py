@@ -10,7 +10,7 @@ from pathlib import Path
 import anyio
 import structlog
 
-from supervisor.backup.save import SCHEDULED
+from supervisor.backup.contents import SCHEDULED
 from supervisor.services.output import Output
 from supervisor.services.process import Command, running
 

@@ -12,13 +12,13 @@ import typer
 from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from supervisor.backup.contents import BACKUPS, Wanted
+from supervisor.backup.contents import BACKUPS, BY_HAND, SCHEDULED, Wanted
 from supervisor.backup.create import Made, Options, write_archive
 from supervisor.backup.manifest import Manifest, ModelReference
 from supervisor.backup.restore import Restored
 from supervisor.backup.restore import restore as put_back
 from supervisor.backup.restore import verify as read_whole
-from supervisor.backup.save import BY_HAND, SCHEDULED, save
+from supervisor.backup.save import save
 from supervisor.cli.options import AsJson, Data
 from supervisor.cli.show import as_json, errors
 from supervisor.errors import BackupError, SettingsError

@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -11,7 +12,7 @@ import pytest
 
 from supervisor.distill.job import FAILURE, RESULT, DistillFailure, DistillJob, LoraShape, Progress, Sample, Training
 from supervisor.errors import DistillFailed, TrainerKilled
-from supervisor.executors.local import LocalExecutor, follow, outcome
+from supervisor.executors.local import LocalExecutor, bytecode, follow, outcome
 from supervisor.services.output import Output
 from tests.learning.results import result
 
@@ -178,3 +179,19 @@ async def test_progress_is_passed_on_line_by_line_and_never_half(tmp_path: Path)
             tg.cancel_scope.cancel()
 
     assert [(one.fraction, one.step) for one in (first, second)] == [(0.1, "one"), (0.2, "twö")]
+
+
+def test_compiled_modules_are_kept_in_the_home_where_packages_are_not_ours(tmp_path: Path) -> None:
+    assert bytecode("/home/me", Path("/proc")) == {"PYTHONPYCACHEPREFIX": "/home/me/.cache/python"}
+    assert bytecode("/home/me", tmp_path) == {}
+    assert bytecode(None, Path("/proc")) == {}
+
+
+async def test_what_came_since_the_last_lesson_is_in_the_next_ones_environment(tmp_path: Path) -> None:
+    (tmp_path / "pack").mkdir()
+    (tmp_path / "pack" / "pydantic.py").write_text("raise SystemExit(7)\n")
+    packs = {"PYTHONPATH": str(tmp_path / "pack")}
+    late = replace(executor(tmp_path / "lessons"), complete=lambda around: {**around, **packs})
+
+    with anyio.fail_after(60), pytest.raises(DistillFailed, match="the trainer ended with code 7"):
+        await late.run(job(tmp_path), heed)
