@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from supervisor.backup.contents import Wanted, walk
+from supervisor.backup.contents import BY_HAND, Wanted, walk
 from supervisor.backup.create import Made, Options, Progress, write_archive
 from supervisor.backup.destination import archive_path, check_room, new_file
 from supervisor.settings.datadir import DataDir
