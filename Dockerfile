@@ -116,6 +116,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 pip wheel --quiet --no-deps --wheel-dir /wheels .
 pip install --quiet --no-deps --no-compile --target /out/opt/clawlama/lib/python3.11/site-packages /wheels/*.whl
 rm -r /out/opt/clawlama/lib/python3.11/site-packages/bin
+python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash -s /out /out
 EOF
 
 # --- versions: what is in the image, read from what is in the image
@@ -160,7 +161,6 @@ COPY --link --from=ollama-dist /packs/ /opt/clawlama/lib/python3.11/site-package
 ENV PATH=/usr/local/bin:/usr/bin:/bin \
     HOME=/data/home \
     LANG=C.UTF-8 \
-    PYTHONDONTWRITEBYTECODE=1 \
     PUID=1000 \
     PGID=1000 \
     CLAWLAMA_DATA=/data \

@@ -27,6 +27,7 @@ NAMES = {
     "/usr/local/bin/node": "Node",
     "/usr/local/bin/": "Ollama: the server",
     "/opt/openclaw": "OpenClaw",
+    "/_packs/": "which GPU packs belong to this Ollama",
     "/site-packages": "our Python packages, the embedded llama.cpp",
     "/opt/clawlama": "PyTorch for the CPU, Transformers, PEFT",
     "rootfs": "our command and health check",

@@ -7,3 +7,4 @@ set -euo pipefail
 rm -rf bin
 for had in "$1"/*; do rm -rf "./${had##*/}"; done
 find . -name '*.so' -type f -not -path './*.libs/*' -exec strip --strip-unneeded {} +
+python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash "$PWD"
