@@ -6,6 +6,7 @@ from pathlib import Path
 from supervisor.errors import RenderError, SettingsError
 from supervisor.gateway.command import (
     FATAL_EXITS,
+    PASSING_TROUBLE,
     START_TIMEOUT_S,
     OpenClaw,
     gateway_command,
@@ -52,6 +53,7 @@ class Gateway:
             start_timeout=START_TIMEOUT_S,
             grace=5.0,
             fatal_exits=FATAL_EXITS,
+            excuse=PASSING_TROUBLE,
             owner=str(self.data.root),
         )
 

@@ -1,5 +1,6 @@
 """How OpenClaw is started: program, environment and folders. Knows nothing of our settings."""
 
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -28,6 +29,9 @@ FATAL_EXITS: Mapping[int, str] = {
     "or which other gateway holds the folder",
 }
 """Exit codes that no restart heals, for ``Service.fatal_exits``."""
+
+PASSING_TROUBLE = re.compile(r"heartbeat did not become ready|maintenance lease \S+ was lost")
+"""It exits with 78 too when a machine is so busy that its own helper does not start within five seconds."""
 
 START_TIMEOUT_S = 180.0
 """Measured: 4 to 18 s on two cores, more when they are busy; a first start compiles its code cache."""

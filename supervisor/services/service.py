@@ -1,5 +1,6 @@
 """One supervised process: kept up, restarted and paused on request, and able to say how it fares."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
@@ -56,6 +57,7 @@ class Service:
     grace: float = 5.0  # seconds between SIGTERM and SIGKILL
     policy: RestartPolicy = field(default_factory=RestartPolicy)
     fatal_exits: Mapping[int, str] = field(default_factory=dict)  # codes no restart heals, and the remedy
+    excuse: re.Pattern[str] | None = None  # among its last lines it makes such a code a failure like others
     owner: str = ""  # see reaper.sweep
 
     _state: State = field(default="waiting", init=False)
@@ -302,7 +304,7 @@ class Service:
             return self._problem
         if code is None:
             return "it does not end, not even by SIGKILL"
-        if code in self.fatal_exits:
+        if code in self.fatal_exits and not self._excused():
             problem = f"{describe_exit(code)}: {self.fatal_exits[code]}{self._last_words()}"
             raise ServiceError(self.name, problem, exit_code=exit_status(code))
         if code == 0 and isinstance(self.answers, EndsWell):
@@ -314,6 +316,9 @@ class Service:
     def _ready_for(self) -> float | None:
         ready_at = self._life.ready_at
         return None if ready_at is None else anyio.current_time() - ready_at
+
+    def _excused(self) -> bool:
+        return self.excuse is not None and any(map(self.excuse.search, self.output.tail))
 
     def _last_words(self) -> str:
         return "".join(f"\n  {line}" for line in list(self.output.tail)[-LAST_WORDS:])

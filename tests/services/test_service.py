@@ -1,4 +1,5 @@
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -117,6 +118,16 @@ async def test_a_fatal_exit_is_explained_and_not_repeated() -> None:
         await one.run()
 
     assert one.status().restarts == 0
+
+
+async def test_a_fatal_exit_with_an_excuse_is_a_failure_like_others() -> None:
+    one = service("gateway", "echo its helper was late; exit 78")
+    one.fatal_exits, one.excuse, one.policy = {78: "its configuration is refused"}, re.compile("was late"), HASTY
+
+    with anyio.fail_after(20), pytest.raises(CrashLoop, match="exit code 78"):
+        await one.run()
+
+    assert one.status().restarts == 2
 
 
 async def test_a_service_that_never_answers_is_ended_and_given_up(tmp_path: Path) -> None:
