@@ -6,12 +6,12 @@
 #   scripts/backup.sh DIR [FILE] …                           a data folder, with the clawlama of this checkout
 #
 # FILE: clawlama-YYYYMMDD-HHMMSS.tar.zst in this folder unless given; an existing one is never overwritten.
-# CLAWLAMA_IMAGE names the image that is used for a volume, and CLAWLAMA_DOCKER the engine's command (docker).
+# IMAGE names the image that is used for a volume, and DOCKER the engine's command (docker).
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-docker=${CLAWLAMA_DOCKER:-docker}
-image=${CLAWLAMA_IMAGE:-ghcr.io/clawlama/clawlama}
+docker=${DOCKER:-docker}
+image=${IMAGE:-ghcr.io/clawlama/clawlama}
 
 fail() {
   echo "backup.sh: $1" >&2
@@ -58,7 +58,7 @@ beside_container() {
 
 run() {
   if [[ $from == */* || $from == . ]]; then
-    CLAWLAMA_DATA=$from "${CLAWLAMA_COMMAND:-$here/.venv/bin/clawlama}" "$@"
+    CLAWLAMA_DATA=$from "${CLAWLAMA:-$here/.venv/bin/clawlama}" "$@"
   elif is_container && [ "$(of_container '{{.State.Running}}')" = true ]; then
     "$docker" exec -i "$from" clawlama "$@"
   elif is_container; then

@@ -6,12 +6,12 @@
 #   scripts/restore.sh FILE DIR [--replace]         a data folder, with the clawlama of this checkout
 #
 # --replace moves data that is there aside, into a folder replaced-YYYYMMDD-HHMMSS beside the new.
-# CLAWLAMA_IMAGE names the image that is used for a volume, and CLAWLAMA_DOCKER the engine's command (docker).
+# IMAGE names the image that is used for a volume, and DOCKER the engine's command (docker).
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-docker=${CLAWLAMA_DOCKER:-docker}
-image=${CLAWLAMA_IMAGE:-ghcr.io/clawlama/clawlama}
+docker=${DOCKER:-docker}
+image=${IMAGE:-ghcr.io/clawlama/clawlama}
 
 fail() {
   echo "restore.sh: $1" >&2
@@ -34,7 +34,7 @@ done
 [ -r "$file" ] || fail "$file cannot be read"
 
 if [[ $to == */* || $to == . ]]; then
-  exec "${CLAWLAMA_COMMAND:-$here/.venv/bin/clawlama}" restore "$file" --into "$to" "${options[@]}"
+  exec "${CLAWLAMA:-$here/.venv/bin/clawlama}" restore "$file" --into "$to" "${options[@]}"
 fi
 if ! "$docker" container inspect "$to" >/dev/null 2>&1; then
   exec "$docker" run --rm -i --network none -v "$to:/data" "$image" restore - "${options[@]}" <"$file"

@@ -10,12 +10,12 @@ from supervisor.adapters.manifest import Manifest as AdapterManifest
 from supervisor.backup.manifest import ModelReference
 from supervisor.engines.ollama.manifest import Manifest
 from supervisor.engines.ollama.names import ModelName, parse_name
-from supervisor.engines.ollama.publish import NAMESPACE
 from supervisor.engines.ollama.store import Store
 from supervisor.errors import EngineError, StoreError
 from supervisor.plan.models import BUNDLED
 
 MANIFEST = "manifest.json"  # of an adapter version
+OURS = "clawlama"  # namespace of our tags, as in engines.ollama.publish, which imports a client; a test compares
 
 
 def references(adapters: Path, models: Path) -> tuple[ModelReference, ...]:
@@ -52,7 +52,7 @@ def _names(store: Store) -> list[ModelName]:
 
 def _held(store: Store) -> Iterator[ModelReference]:
     for name in _names(store):
-        if name.namespace == NAMESPACE:
+        if name.namespace == OURS:
             continue
         try:
             manifest, digest = store.manifest(name)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from supervisor.backup.contents import LOGS, MODELS, OLLAMA_RECORD, REPLACED
-from supervisor.backup.create import saving
+from supervisor.backup.create import accessible, saving
 from supervisor.backup.databases import journal_schema
 from supervisor.backup.destination import give_to_owner
 from supervisor.backup.manifest import Manifest, ModelReference, check_schema
@@ -56,7 +56,7 @@ def restore(source: Source, data: DataDir, step: Step, *, replace: bool, models:
 def _make(data: DataDir) -> None:
     try:
         data.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        data.run.mkdir(mode=0o700, exist_ok=True)
+        accessible(data)
         give_to_owner(data.run, data.root)
     except OSError as exc:
         raise BackupError(f"{exc.filename} cannot be made: {exc.strerror}; make it writable, or use --into") from exc
