@@ -23,6 +23,7 @@ from supervisor.packs.installed import find, record_of, remove
 from supervisor.packs.pack import Pack, known_packs, shipped
 from supervisor.packs.packs import Packs
 from supervisor.packs.rate import size
+from supervisor.packs.want import Wanted
 from supervisor.preflight import choice_for
 from supervisor.running import held
 from supervisor.settings.datadir import DataDir
@@ -51,7 +52,7 @@ def packs(
         chosen = [named(name, facts)] if name else here.setup.wanted
         if not chosen:
             console.print(nothing(here, facts, settings), highlight=False, soft_wrap=True)
-        anyio.run(install, Packs(setup_for(settings, home=into)) if into else here, chosen)
+        anyio.run(install, Packs(setup_for(settings, Wanted(), home=into)) if into else here, chosen)
     else:
         take_away(name, settings)
 
@@ -156,8 +157,8 @@ def show(here: Packs, facts: HostFacts, settings: Settings, *, json: bool) -> No
         console.print(table, highlight=False)
     if not here.setup.wanted:
         console.print(nothing(here, facts, settings), highlight=False, soft_wrap=True)
-    for note in here.setup.notes:
-        console.print(escape(note), highlight=False, soft_wrap=True)
+    for what, why in here.setup.notes.items():
+        console.print(f"{what}: {escape(why)}", highlight=False, soft_wrap=True)
 
 
 def nothing(here: Packs, facts: HostFacts, settings: Settings) -> str:

@@ -5,9 +5,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from supervisor.host.facts import HostFacts
-from supervisor.packs.pack import Gives, Pack, known_packs, shipped
+from supervisor.packs.pack import Gives, known_packs, shipped
 from supervisor.packs.packs import BAKED, Packs, PackSetup
-from supervisor.packs.want import wanted
+from supervisor.packs.want import Wanted, wanted
 from supervisor.settings.datadir import DataDir
 from supervisor.settings.settings import Settings
 
@@ -22,18 +22,16 @@ def packs_for(settings: Settings, facts: HostFacts, *, ollama: Path | None) -> P
     if not torch_knows_cuda():
         of_use.append("torch")
     want = wanted(known_packs(shipped()), facts, settings.gpu_packs, python=python_version(), gives=of_use)
-    return Packs(setup_for(settings, wanted_packs=want.packs, notes=want.notes))
+    return Packs(setup_for(settings, want))
 
 
-def setup_for(
-    settings: Settings, *, wanted_packs: tuple[Pack, ...] = (), notes: tuple[str, ...] = (), home: Path | None = None
-) -> PackSetup:
+def setup_for(settings: Settings, want: Wanted, *, home: Path | None = None) -> PackSetup:
     """``home``: instead of the data folder, for an image that brings packs for more than one machine."""
     return PackSetup(
         home or DataDir(settings.data).packs,
         settings.package_index,
-        wanted_packs,
-        notes,
+        want.packs,
+        want.notes,
         others=() if home else (BAKED,),
         keep_others=home is not None,
     )

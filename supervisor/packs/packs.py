@@ -44,7 +44,7 @@ class PackSetup:
     home: Path
     index: str
     wanted: tuple[Pack, ...] = ()
-    notes: tuple[str, ...] = ()  # what stays on the CPU although there is a GPU
+    notes: Mapping[str, str] = field(default_factory=dict)  # see Wanted
     others: tuple[Path, ...] = (BAKED,)
     keep_others: bool = False  # what gives the same as a pack that came: older versions, libraries for other drivers
     free: Callable[[Path], int] = free_on
@@ -58,7 +58,10 @@ class PackSetup:
 
 @dataclass
 class Packs:
-    """``progress`` says by a pack's name how far it is, or what is wrong; a pack that is there is not in it."""
+    """``progress`` says by a pack's name how far it is, or what is wrong; a pack that is there is not in it.
+
+    What stays on the CPU for good although there is a GPU is in it too.
+    """
 
     setup: PackSetup
     _progress: dict[str, str] = field(default_factory=dict, init=False)
@@ -66,7 +69,7 @@ class Packs:
 
     @property
     def progress(self) -> Mapping[str, str]:
-        return {**self._progress, **self._problems}
+        return {**self.setup.notes, **self._progress, **self._problems}
 
     @property
     def problem(self) -> str:
@@ -97,6 +100,8 @@ class Packs:
 
         What fails is warned of once per reason and tried again; it never ends the caller.
         """
+        for what, why in self.setup.notes.items():
+            log.warning(what, problem=why)
         left, pauses = list(self.setup.wanted), iter(self.setup.again_after)
         pause = 0.0
         while left:

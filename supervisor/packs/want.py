@@ -1,8 +1,8 @@
 """Which packs this machine wants: pure, and a sentence for each that it might want and cannot have."""
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 from supervisor.host.facts import Gpu, HostFacts
@@ -18,7 +18,7 @@ THINGS: dict[Gives, str] = {"ollama": "Ollama", "torch": "lessons"}
 @dataclass(frozen=True)
 class Wanted:
     packs: tuple[Pack, ...] = ()
-    notes: tuple[str, ...] = ()  # what stays on the CPU although there is a GPU, and what would change that
+    notes: Mapping[str, str] = field(default_factory=dict)  # "lessons on the CPU": why, and what would change that
 
 
 def wanted(
@@ -30,15 +30,15 @@ def wanted(
     """
     if mode == "off" or (mode == "auto" and not facts.gpus):
         return Wanted()
-    packs, notes = [], []
+    packs, notes = [], {}
     for thing in gives:
         here = [pack for pack in known if pack.gives == thing and pack.machine == facts.architecture]
         fits = [pack for pack in here if not list(against(pack, facts.gpus, python))]
         if fits:
             packs.append(max(fits, key=lambda pack: (pack.min_driver, pack.min_compute)))
         else:
-            notes.append(f"{THINGS[thing]} on the CPU: {why_none(here, facts, python)}")
-    return Wanted(tuple(packs), tuple(notes))
+            notes[f"{THINGS[thing]} on the CPU"] = why_none(here, facts, python)
+    return Wanted(tuple(packs), notes)
 
 
 def against(pack: Pack, gpus: Sequence[Gpu], python: str) -> Iterator[str]:

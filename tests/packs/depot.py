@@ -199,7 +199,7 @@ def ollama_pack(at: Depot, *, version: str = "0.1", name: str = "ollama-cuda13")
 
 def packs_at(at: Depot, home: Path, *wanted: Pack, **other: Any) -> Packs:
     values: dict[str, Any] = {"others": (), "first_pause": 0.01, "again_after": (0.01,)}
-    return Packs(PackSetup(home, f"{at.url}/simple", wanted, **(values | other)))
+    return Packs(PackSetup(home=home, index=f"{at.url}/simple", wanted=wanted, **(values | other)))
 
 
 def executable(path: Path) -> Path:

@@ -414,6 +414,16 @@ async def test_what_fails_is_warned_of_once_and_tried_again_until_it_is_there(sh
     assert [line["log_level"] for line in logs if "CPU" in line["event"]] == ["warning"]
 
 
+async def test_what_stays_on_the_cpu_is_warned_of_and_shown(shop: Depot, tmp_path: Path) -> None:
+    packs = packs_at(shop, tmp_path, notes={"lessons on the CPU": "the driver is old; update the driver"})
+
+    with capture_logs() as logs, anyio.fail_after(5):
+        await packs.keep_installed(landed)
+
+    assert [(line["log_level"], line["event"]) for line in logs] == [("warning", "lessons on the CPU")]
+    assert packs.progress == {"lessons on the CPU": "the driver is old; update the driver"}
+
+
 async def test_where_nothing_is_wanted_nothing_is_said_or_made(shop: Depot, tmp_path: Path) -> None:
     packs = packs_at(shop, tmp_path)
 

@@ -29,7 +29,8 @@ def names(*gpus: Gpu, mode: Any = "auto", python: str = "3.11", **other: Any) ->
 
 
 def note(*gpus: Gpu, python: str = "3.11", **other: Any) -> str:
-    return "\n".join(wanted(KNOWN, machine(gpus=gpus, **other), "auto", python=python).notes)
+    notes = wanted(KNOWN, machine(gpus=gpus, **other), "auto", python=python).notes
+    return "\n".join(f"{what}: {why}" for what, why in notes.items())
 
 
 @pytest.mark.parametrize("mode", ["auto", "off"])
