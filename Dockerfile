@@ -177,7 +177,7 @@ HEALTHCHECK --interval=8s --timeout=5s --start-period=30s --retries=2 CMD ["/usr
 ENTRYPOINT ["tini", "-s", "-e", "143", "--", "clawlama"]
 CMD ["up"]
 
-# --- cuda: the same with the packs for NVIDIA GPUs in it; the other one downloads them when it finds a GPU
+# --- cuda: the same with the packs for NVIDIA GPUs; the other one downloads what it needs when it finds a GPU
 FROM clawlama AS cuda-packs
 # hadolint ignore=DL3002
 USER 0:0

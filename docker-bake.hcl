@@ -16,7 +16,7 @@ variable "OPENCLAW_VERSION" { default = "latest" }
 variable "OLLAMA_VERSION" { default = "latest" }
 variable "TORCH_INDEX_URL" { default = "https://download.pytorch.org/whl/cpu" }
 
-# Tags beside the version: a release has several.
+# Tags beside the version, comma separated: a release has several. `latest` of another target is its name: `cuda`.
 variable "TAGS" { default = "" }
 
 # CA certificates of a proxy that looks into TLS; empty: none.
@@ -26,7 +26,7 @@ function "tags" {
   params = [suffix]
   result = concat(
     ["${IMAGE}:${VERSION}${suffix}"],
-    [for tag in compact(split(",", TAGS)) : "${IMAGE}:${tag}${suffix}"],
+    [for tag in compact(split(",", TAGS)) : "${IMAGE}:${tag == "latest" && suffix != "" ? trimprefix(suffix, "-") : "${tag}${suffix}"}"],
   )
 }
 

