@@ -76,5 +76,8 @@ async def test_a_restart_answers_with_how_the_service_fares() -> None:
 
 @pytest.mark.anyio
 async def test_an_unknown_service_is_refused_with_the_known_ones() -> None:
-    with anyio.fail_after(5), pytest.raises(UnknownService, match="opnclaw: there is no service of that name; known: a, b"):
+    with (
+        anyio.fail_after(5),
+        pytest.raises(UnknownService, match="opnclaw: there is no service of that name; known: a, b"),
+    ):
         await controls(service("a"), service("b")).restart("opnclaw")
