@@ -36,11 +36,22 @@ target "_common" {
   attest    = ["type=provenance,disabled=true", "type=sbom,disabled=true"]
 }
 
-target "default" {
-  contexts = merge(
+function "replaced" {
+  params = []
+  result = merge(
     { node-dist = "target:ci-node", ollama-dist = "target:ci-ollama" },
     CI_WHEELS == "" ? {} : { wheels = CI_WHEELS },
   )
-  tags   = [CI_IMAGE]
-  output = ["type=docker"]
+}
+
+target "default" {
+  contexts = replaced()
+  tags     = [CI_IMAGE]
+  output   = ["type=docker"]
+}
+
+target "dev" {
+  contexts = replaced()
+  tags     = ["${CI_IMAGE}-dev"]
+  output   = ["type=docker"]
 }
