@@ -16,7 +16,7 @@ from supervisor.services.reaper import adopt_orphans, keep_burying_orphans
 from supervisor.services.service import Service, unmet
 from supervisor.services.status import ServiceStatus
 
-RESERVE: Final = 0.3  # seconds kept back for each service that is to be stopped after another
+RESERVE: Final = 0.5  # seconds kept back for each service that is to be stopped after another
 LEAST: Final = 1.0  # seconds for the services, however long the block took to end
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
