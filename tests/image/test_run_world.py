@@ -10,7 +10,19 @@ from pathlib import Path
 import pytest
 
 from tests.image.engine import ROOT, Container, container, docker, unused, volume
-from tests.image.life import TINY, chat, ends, health, owners, recorded, starts_again, stops, until, until_ready
+from tests.image.life import (
+    PATIENCE,
+    TINY,
+    chat,
+    ends,
+    health,
+    owners,
+    recorded,
+    starts_again,
+    stops,
+    until,
+    until_ready,
+)
 
 BEFORE_THE_IMAGE = "a3c598e40737"
 """The last commit before there was an image: what it wrote into a data folder, each later one must take over."""
@@ -54,7 +66,7 @@ def derived(image: str, dockerfile: str, folder: Path) -> Iterator[str]:
     """An image made from another one and a folder; removed afterwards."""
     name = unused("image")
     (folder / "Dockerfile").write_text(dockerfile)
-    docker("build", "--quiet", "--tag", name, str(folder), timeout=300)
+    docker("build", "--quiet", "--tag", name, str(folder), timeout=PATIENCE)
     try:
         yield name
     finally:
@@ -102,7 +114,7 @@ def test_what_an_earlier_version_left_is_served_by_this_one(image: str, tmp_path
         with container(previous, options=mount, env=TINY) as old:
             until(lambda: "is ready after" in old.logs(), old)
             assert chat(old, "What is tea?")
-            assert "v0001" in old.exec("clawlama", "feedback", "no emojis, please", timeout=300).stdout
+            assert "v0001" in old.exec("clawlama", "feedback", "no emojis, please", timeout=PATIENCE).stdout
             docker("stop", old.name)
 
         with container(image, options=mount, env=TINY) as new:
@@ -143,8 +155,8 @@ def test_a_disk_that_fills_up_loses_nothing_and_room_heals_it(image: str) -> Non
         until_ready(one)
         assert chat(one, "What is tea?")
 
-        one.exec("sh", "-c", "cat /dev/zero >/data/filler", timeout=300)
-        full = one.exec("clawlama", "chat", "What is rain?", timeout=300)
+        one.exec("sh", "-c", "cat /dev/zero >/data/filler", timeout=PATIENCE)
+        full = one.exec("clawlama", "chat", "What is rain?", timeout=PATIENCE)
         assert full.stdout.strip() or "Traceback" not in full.stderr
         assert one.state["Running"]
 
@@ -169,5 +181,5 @@ def test_ten_restarts_later_a_user_without_a_name_is_served_and_taught(
     restarts.result()
 
     assert chat(one, "What is tea?")
-    assert "v0001" in one.exec("clawlama", "feedback", "no emojis, please", timeout=300).stdout
+    assert "v0001" in one.exec("clawlama", "feedback", "no emojis, please", timeout=PATIENCE).stdout
     assert owners(one, "/data/adapters") == {"1234:1234"}
