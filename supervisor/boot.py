@@ -27,12 +27,12 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class Booted:
-    """A running ClawLama. ``new_tokens``: they were made just now and nobody has seen them yet."""
+    """A running ClawLama. ``new_token``: OpenClaw's was made just now and nobody has seen it yet."""
 
     facts: HostFacts
     up: Up
     running: Running
-    new_tokens: bool
+    new_token: bool
     seconds: float  # from the start to ready
 
 
@@ -67,7 +67,7 @@ async def booted(
         try:
             async with Assistant(made, hands).up() as up:
                 write_running(data, made.running)
-                yield Booted(made.facts, up, made.running, made.new_tokens, anyio.current_time() - started)
+                yield Booted(made.facts, up, made.running, made.new_token, anyio.current_time() - started)
         finally:
             forget_running(data)
             await end_descendants()

@@ -37,7 +37,7 @@ from supervisor.stack import (
 
 @dataclass(frozen=True)
 class Made:
-    """``new_tokens``: they were made just now and nobody has seen them yet."""
+    """``new_token``: OpenClaw's was made just now and nobody has seen it yet."""
 
     settings: Settings  # as they were at the start
     data: DataDir
@@ -48,14 +48,14 @@ class Made:
     packs: Packs
     outputs: Outputs
     running: Running
-    new_tokens: bool
+    new_token: bool
 
 
 def make(settings: Settings, data: DataDir, show_output: bool) -> Made:
     """Nothing runs yet, and no file is written but the tokens."""
     facts = detect(data.root)
     adapters = AdapterStore(data.adapters)
-    api_token, api_fresh = token(data.secrets / "api_token", settings.api_token)
+    api_token, _ = token(data.secrets / "api_token", settings.api_token)
     claw_token, claw_fresh = token(data.secrets / "openclaw_token", settings.openclaw_token)
     telegram = settings.telegram_bot_token
     tokens = Tokens(claw_token, api_token, telegram.get_secret_value() if telegram else None)
@@ -85,7 +85,7 @@ def make(settings: Settings, data: DataDir, show_output: bool) -> Made:
             openclaw_url=reach.openclaw,
             openclaw_token=claw_token,
         ),
-        new_tokens=api_fresh or claw_fresh,
+        new_token=claw_fresh,
     )
 
 

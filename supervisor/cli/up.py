@@ -96,7 +96,7 @@ def welcome(settings: Settings, running: Booted) -> None:
 def link(running: Booted) -> str:
     """OpenClaw's web UI; signed in, if nobody has seen the token yet."""
     home = running.running
-    return control_ui_url(home.openclaw_url, home.openclaw_token) if running.new_tokens else home.openclaw_url
+    return control_ui_url(home.openclaw_url, home.openclaw_token) if running.new_token else home.openclaw_url
 
 
 def banner(settings: Settings, running: Booted) -> Panel:
@@ -127,7 +127,7 @@ def banner(settings: Settings, running: Booted) -> Panel:
 
 def token_line(running: Booted) -> str:
     where = "secrets/openclaw_token in the data folder"
-    return f"in the link, shown this once; kept in {where}" if running.new_tokens else f"in {where}"
+    return f"in the link, shown this once; kept in {where}" if running.new_token else f"in {where}"
 
 
 def machine(facts: HostFacts) -> str:

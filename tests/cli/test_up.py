@@ -18,7 +18,7 @@ from supervisor.settings.settings import Settings
 TOKEN = "t" * 43
 
 
-def booted(settings: Settings, *, new_tokens: bool) -> Booted:
+def booted(settings: Settings, *, new_token: bool) -> Booted:
     facts = detect(settings.data)
     running = Running(
         pid=1,
@@ -34,7 +34,7 @@ def booted(settings: Settings, *, new_tokens: bool) -> Booted:
         facts,
         Up(decide(facts, settings, model_facts("tiny-chat")), 312, nothing_to_reload),
         running,
-        new_tokens,
+        new_token,
         12.3,
     )
 
@@ -54,7 +54,7 @@ def shown(settings: Settings, booted: Booted) -> list[str]:
 def test_the_banner_fits_a_small_terminal_and_shows_odd_paths_as_they_are(tmp_path: Path) -> None:
     settings = Settings(data=tmp_path / "[bold]x")
 
-    lines = shown(settings, booted(settings, new_tokens=True))
+    lines = shown(settings, booted(settings, new_token=True))
 
     assert max(map(len, lines)) <= 80
     assert "ClawLama 1.2.3 is ready after 12 s" in lines[0]
@@ -63,7 +63,7 @@ def test_the_banner_fits_a_small_terminal_and_shows_odd_paths_as_they_are(tmp_pa
 
 def test_the_token_is_shown_once_and_its_place_always(tmp_path: Path) -> None:
     settings = Settings(data=tmp_path)
-    first, later = (booted(settings, new_tokens=new) for new in (True, False))
+    first, later = (booted(settings, new_token=new) for new in (True, False))
 
     assert link(first) == f"http://127.0.0.1:18789/#token={TOKEN}"
     assert link(later) == "http://127.0.0.1:18789"
