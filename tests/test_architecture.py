@@ -84,7 +84,7 @@ HOMES = {  # library: the only modules that may import it, at any depth
     "xllamacpp": "engines.llama_server",
     "sqlalchemy": "journal.",
     "alembic": "journal.",
-    "pynvml": "host.gpu",
+    "pynvml": "host.nvml",
 }
 VAGUE = {"utils", "util", "helpers", "helper", "common", "misc", "manager"}
 
