@@ -13,7 +13,7 @@ from supervisor.backup.manifest import Manifest, ModelReference, check_schema
 from supervisor.backup.models import missing
 from supervisor.backup.read import Step, read_archive
 from supervisor.backup.seal import Source
-from supervisor.backup.swap import Swap, finish, finish_restore, fresh_folder, in_place, swap
+from supervisor.backup.swap import Swap, check_mounts, finish, finish_restore, fresh_folder, in_place, swap
 from supervisor.errors import BackupError
 from supervisor.settings.datadir import DataDir
 
@@ -49,7 +49,13 @@ def restore(source: Source, data: DataDir, step: Step, *, replace: bool, models:
                 "or restore into another folder with --into"
             )
         manifest = _laid_out(source, data, step)
-        aside = swap(data.root, _plan(data.root, manifest, there))
+        plan = _plan(data.root, manifest, there)
+        try:
+            check_mounts(data.root, {*plan.out, *plan.into})
+        except BackupError:
+            finish(data.root)  # drops what was laid out
+            raise
+        aside = swap(data.root, plan)
     return Restored(manifest, aside, missing(manifest.about.models, models or data.root / MODELS))
 
 

@@ -73,17 +73,14 @@ def fresh_folder(root: Path) -> Path:
 
 
 def swap(root: Path, plan: Swap) -> Path | None:
-    """Put what lies in the fresh folder, and on the disk, into place; where the old data is now, if there was any.
-
-    Raises BackupError, with nothing touched, when something is mounted where the names would move.
-    """
-    check_mounts(root, {*plan.out, *plan.into})
+    """Put what lies in the fresh folder, and on the disk, into place; where the old data is now, if there was any."""
     write_atomically(root / RESTORING / PLAN, plan.model_dump_json())
     sync_folder(root)
     return finish(root)
 
 
 def check_mounts(root: Path, names: set[str]) -> None:
+    """BackupError when something is mounted where these names would move."""
     for mount in psutil.disk_partitions(all=True):
         path = Path(mount.mountpoint)
         if path != root.resolve() and path.is_relative_to(root.resolve()):

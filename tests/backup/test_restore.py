@@ -102,6 +102,22 @@ def test_a_mount_in_the_way_is_named_before_anything_moves(tmp_path: Path) -> No
         check_mounts(data.root, {mounted.relative_to(root).parts[0]})
 
 
+def test_a_mount_in_the_way_costs_nothing(tmp_path: Path) -> None:
+    data = used(tmp_path / "data")
+    content = archive(data)
+    mounting = ["mount", "--bind", str(data.workspace), str(data.workspace)]
+    if shutil.which("mount") is None or subprocess.run(mounting, capture_output=True, check=False).returncode != 0:
+        pytest.skip("only root may mount")
+    try:
+        with pytest.raises(BackupError, match="workspace is a mount of its own"):
+            put_back(content, data.root, replace=True)
+
+        assert mark_of(data.root) == "first"
+        assert not (data.root / ".restore").exists()
+    finally:
+        subprocess.run(["umount", str(data.workspace)], check=True)
+
+
 def a_mount_below_a_folder() -> tuple[Path, Path]:
     for one in psutil.disk_partitions(all=True):
         mount = Path(one.mountpoint)
