@@ -4,6 +4,7 @@
 FROM tools AS node-fetch
 ARG NPM_VERSION=11.6.2
 ARG NPM_INTEGRITY=sha512-7iKzNfy8lWYs3zq4oFPa8EXZz5xt9gQNKJZau3B1ErLBb6bF7sBJ00x09485DOvRT2l5Gerbl3VlZNT57MxJVA==
+ARG BUILDARCH
 ARG TARGETARCH
 WORKDIR /fetch
 COPY image/openclaw/package-lock.json tests/image/npm_tarball.py tests/image/fetch_node.sh ./
