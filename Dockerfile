@@ -116,6 +116,8 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 pip wheel --quiet --no-deps --wheel-dir /wheels .
 pip install --quiet --no-deps --no-compile --target /out/opt/clawlama/lib/python3.11/site-packages /wheels/*.whl
 rm -r /out/opt/clawlama/lib/python3.11/site-packages/bin
+python3 -c 'from pip._internal.models.index import PyPI; print(PyPI.simple_url)' \
+    >/out/opt/clawlama/lib/python3.11/site-packages/supervisor/_packs/package-index
 python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash -s /out /out
 EOF
 

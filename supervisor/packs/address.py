@@ -6,9 +6,10 @@ from urllib.parse import urljoin, urlsplit
 import httpx
 
 from supervisor.errors import PackError
-from supervisor.packs.pack import PackFile
+from supervisor.packs.pack import PackFile, shipped
 
 JSON = "application/vnd.pypi.simple.v1+json"
+INDEX = "package-index"  # a file among the descriptions of packs
 ACCEPT = f"{JSON}, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
 
 
@@ -23,6 +24,18 @@ class Links(HTMLParser):
         href = dict(attrs).get("href") if tag == "a" else None
         if href:
             self.found[urlsplit(href).path.rpartition("/")[2]] = href.partition("#")[0]
+
+
+def default_index() -> str:
+    """What pip asks when nobody tells it otherwise: its word, or what the build of an image wrote down of it."""
+    written = shipped() / INDEX
+    if written.is_file():
+        return written.read_text(encoding="utf-8").strip()
+    try:
+        from pip._internal.models.index import PyPI  # noqa: PLC0415 - there is no public way to ask, and images lack pip
+    except ImportError as exc:
+        raise PackError("no package index is known here; set CLAWLAMA_PACKAGE_INDEX to one") from exc
+    return str(PyPI.simple_url)
 
 
 async def address_of(client: httpx.AsyncClient, file: PackFile, index: str) -> str:

@@ -18,7 +18,7 @@ from anyio import to_thread
 from supervisor.adapters.store import sync_folder
 from supervisor.errors import PackError
 from supervisor.packs import installed
-from supervisor.packs.address import address_of
+from supervisor.packs.address import address_of, default_index
 from supervisor.packs.download import Download, size_of
 from supervisor.packs.pack import Gives, Pack
 from supervisor.packs.rate import Rate, size
@@ -42,7 +42,7 @@ class PackSetup:
     """``home``: where packs are installed; ``others``: where they may lie too. ``wanted``: what lookups count."""
 
     home: Path
-    index: str
+    index: str | None  # None: pip's own
     wanted: tuple[Pack, ...] = ()
     notes: Mapping[str, str] = field(default_factory=dict)  # see Wanted
     others: tuple[Path, ...] = (BAKED,)
@@ -187,7 +187,7 @@ class Packs:
         async with httpx.AsyncClient(timeout=TIMEOUT, follow_redirects=True) as client:
             for file in pack.files:
                 came = partial(self._came, pack.name, rate, before)
-                where = partial(address_of, client, file, self.setup.index)
+                where = partial(address_of, client, file, self.setup.index or default_index())
                 archives.append(
                     await Download(client, file, where, folder, came, first_pause=self.setup.first_pause).run()
                 )

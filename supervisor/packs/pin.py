@@ -19,6 +19,7 @@ import typer
 from rich.console import Console
 
 from supervisor.errors import PackError
+from supervisor.packs.address import default_index
 from supervisor.packs.pack import Pack, PackFile, shipped
 
 GLIBC = 36  # 2.36, of the image's Debian
@@ -31,12 +32,12 @@ def pin(
     version: Annotated[str, typer.Argument(help="Of torch; the one in constraints.txt.")],
     python: Annotated[str, typer.Option(help="Python that runs it.")] = "3.11",
     machine: Annotated[str, typer.Option(help="x86_64 or aarch64")] = "x86_64",
-    index: Annotated[str, typer.Option(help="Package index.")] = "https://pypi.org/simple",
+    index: Annotated[str | None, typer.Option(help="Package index; pip's own without it.", show_default=False)] = None,
     into: Annotated[Path | None, typer.Option(help="Folder for the description.")] = None,
 ) -> None:
     """Write down CUDA torch as the package index has it."""
     with httpx.Client(follow_redirects=True, timeout=60) as client:
-        files = tuple(wheel(client, found) for found in resolved(version, python, machine, index))
+        files = tuple(wheel(client, found) for found in resolved(version, python, machine, index or default_index()))
     pack = Pack(
         name="torch-cuda",
         version=version,

@@ -157,10 +157,8 @@ class Settings(BaseModel):
     """Whether to download what an NVIDIA GPU needs (Ollama's CUDA libraries, CUDA torch for lessons) into the data
     folder; `auto`: where a GPU is seen."""
 
-    package_index: str = Field(
-        "https://pypi.org/simple", validation_alias=named("CLAWLAMA_PACKAGE_INDEX", "PIP_INDEX_URL")
-    )
-    """Python package index that CUDA torch is downloaded from."""
+    package_index: str | None = Field(None, validation_alias=named("CLAWLAMA_PACKAGE_INDEX", "PIP_INDEX_URL"))
+    """Python package index that CUDA torch is downloaded from; unset: the one that pip asks by default."""
 
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", validation_alias=named("CLAWLAMA_LOG_LEVEL")

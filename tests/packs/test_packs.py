@@ -9,12 +9,14 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import anyio
 import pytest
 from structlog.testing import capture_logs
 
 from supervisor.errors import PackError
+from supervisor.packs.address import default_index
 from supervisor.packs.choose import usable
 from supervisor.packs.installed import RECORD, lost, record_of
 from supervisor.packs.pack import Pack
@@ -484,3 +486,8 @@ def test_a_record_that_cannot_be_read_is_none(tmp_path: Path) -> None:
 
 def test_free_room_is_that_of_the_disk(tmp_path: Path) -> None:
     assert PackSetup(tmp_path, "").free(tmp_path) == pytest.approx(shutil.disk_usage(tmp_path).free, rel=0.2)
+
+
+def test_the_package_index_is_the_one_that_pip_asks_by_default() -> None:
+    assert urlsplit(default_index()).scheme == "https"
+    assert default_index().endswith("/simple")
