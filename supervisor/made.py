@@ -1,6 +1,5 @@
 """What is made of the settings before anything is started: objects only, and the tokens."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.metadata import version as package_version
 from pathlib import Path
@@ -12,7 +11,7 @@ from supervisor.gateway.command import Tokens
 from supervisor.host.detect import detect
 from supervisor.host.facts import HostFacts
 from supervisor.openclaw import Gateway
-from supervisor.packs.choose import packs_for, usable
+from supervisor.packs.choose import lessons_on, packs_for, usable
 from supervisor.packs.packs import Packs
 from supervisor.plan.choose import Choice
 from supervisor.plan.decide import decide
@@ -64,7 +63,7 @@ def make(settings: Settings, data: DataDir, show_output: bool) -> Made:
     ollama = own_ollama(settings) if choice.engine == "ollama" else None
     packs = packs_for(settings, facts, ollama=ollama)
     can_use = usable(facts, packs, ollama)
-    serving = serving_for(choice, settings, data, can_use, adapters, outputs, packs.ollama)
+    serving = serving_for(choice, settings, data, can_use, adapters, outputs, packs)
     reach = urls(settings)
     return Made(
         settings=settings,
@@ -103,18 +102,17 @@ def serving_for(
     facts: HostFacts,
     adapters: AdapterStore,
     outputs: Outputs,
-    better: Callable[[], Path | None],
+    packs: Packs,
 ) -> Serving:
-    """``better``: see ``OllamaSetup``."""
-    around = child_environment()
+    around, learns = child_environment(), lessons_on(facts, packs)
     if choice.engine == "ollama":
         from supervisor.ollama_serving import OllamaServing, ollama_engine  # noqa: PLC0415 - see its docstring
 
-        engine = ollama_engine(settings, choice.model, data, outputs, around, better)
-        return OllamaServing(engine, settings, facts, adapters, data.run / "base")
+        engine = ollama_engine(settings, choice.model, data, outputs, around, packs.ollama)
+        return OllamaServing(engine, settings, facts, adapters, data.run / "base", learns)
     model = with_digest(model_facts(choice.model))
     adapters.bind(str(model.digest))
-    plan = decide(facts, settings, model)
+    plan = decide(facts, settings, model, lessons_on=learns)
     version = adapters.current(settings.adapter)
     return LlamaServing(llama_engine(settings, plan, data, version, outputs, around), plan)
 

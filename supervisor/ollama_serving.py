@@ -20,7 +20,7 @@ from supervisor.engines.ollama.setup import OllamaSetup, Tuning, address
 from supervisor.errors import EngineError
 from supervisor.host.facts import HostFacts
 from supervisor.plan.catalog import CATALOG
-from supervisor.plan.decide import decide
+from supervisor.plan.decide import Device, decide
 from supervisor.plan.memory import given_back
 from supervisor.plan.models import BaseModelFacts
 from supervisor.plan.plan import Plan
@@ -39,6 +39,7 @@ class OllamaServing:
     facts: HostFacts
     adapters: AdapterStore
     pins: Path  # a folder of ours, for links to the weights in use
+    lessons_on: Device = "cpu"
 
     @property
     def doing(self) -> str:
@@ -61,7 +62,8 @@ class OllamaServing:
         await self.engine.ensure_model()
         model = await self.engine.model_facts()
         here = address(self.settings.ollama_host).local
-        plan = decide(await self.without_us(model), self.settings, model, server_here=here)
+        free = await self.without_us(model)
+        plan = decide(free, self.settings, model, lessons_on=self.lessons_on, server_here=here)
         if model.digest is not None:
             self.adapters.bind(model.digest)
         await self.engine.tune(tuning(plan))

@@ -8,6 +8,7 @@ from supervisor.host.facts import HostFacts
 from supervisor.packs.pack import Gives, known_packs, shipped
 from supervisor.packs.packs import BAKED, Packs, PackSetup
 from supervisor.packs.want import Wanted, wanted
+from supervisor.plan.decide import Device
 from supervisor.settings.datadir import DataDir
 from supervisor.settings.settings import Settings
 
@@ -45,6 +46,11 @@ def usable(facts: HostFacts, packs: Packs, ollama: Path | None) -> HostFacts:
     if ollama is None or brings_cuda(ollama) or packs.ollama():
         return facts
     return facts.model_copy(update={"gpus": ()})
+
+
+def lessons_on(facts: HostFacts, packs: Packs) -> Device:
+    """Where a lesson's torch can work now."""
+    return "gpu" if facts.gpus and (packs.python_path() or torch_knows_cuda()) else "cpu"
 
 
 def brings_cuda(ollama: Path) -> bool:
