@@ -18,12 +18,11 @@ class Choice:
 
 def choose(settings: Settings, recommended: str) -> Choice:
     """``recommended`` is the Ollama model for this machine when the user named none."""
-    if settings.engine == "ollama":
-        return Choice("ollama", settings.model or recommended)
-    model = settings.model or BUNDLED[0]
-    if settings.engine == "llama" or on_disk(model):
-        return Choice("llama", model)
-    return Choice("ollama", model)
+    if settings.model is None:
+        return Choice("ollama", recommended) if settings.engine == "ollama" else Choice("llama", BUNDLED[0])
+    if settings.engine == "llama" or on_disk(settings.model):
+        return Choice("llama", settings.model)
+    return Choice("ollama", settings.model)
 
 
 def on_disk(model: str) -> bool:

@@ -47,7 +47,7 @@ class Settings(BaseModel):
 
     engine: Literal["auto", "llama", "ollama"] = Field("auto", validation_alias=named("CLAWLAMA_ENGINE"))
     """What serves the model: `llama` is the embedded llama.cpp, `ollama` a server of that name; `auto` goes by the
-    model."""
+    model. What is bundled or lies in a folder is served by `llama` in any case."""
 
     ollama_host: str = Field("127.0.0.1:11434", validation_alias=named("CLAWLAMA_OLLAMA_HOST", "OLLAMA_HOST"))
     """Address of the Ollama server. When none answers at an address of this machine, we start one, if installed."""

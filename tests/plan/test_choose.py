@@ -14,11 +14,11 @@ from tests.plan.machines import settings
         ({"model": "qwen3:8b"}, Choice("ollama", "qwen3:8b")),
         ({"model": "hf.co/someone/model:Q4_K_M"}, Choice("ollama", "hf.co/someone/model:Q4_K_M")),
         ({"engine": "ollama"}, Choice("ollama", "recommended:4b")),
-        ({"engine": "ollama", "model": "tiny-chat"}, Choice("ollama", "tiny-chat")),
+        ({"engine": "ollama", "model": "tiny-chat"}, Choice("llama", "tiny-chat")),
         ({"engine": "llama", "model": "qwen3:8b"}, Choice("llama", "qwen3:8b")),
     ],
 )
-def test_the_engine_goes_by_the_model_unless_it_was_named(said: dict[str, str], choice: Choice) -> None:
+def test_the_engine_goes_by_the_model_what_lies_on_disk_is_not_ollamas(said: dict[str, str], choice: Choice) -> None:
     assert choose(settings(**said), "recommended:4b") == choice
 
 
