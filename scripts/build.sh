@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Build the image with docker buildx; needs Docker, and Python 3.11 to look up versions.
+# Build the image with docker buildx; needs Docker, and Python 3.11 and npm to look up versions.
 #
 #   scripts/build.sh [TARGET ...]      default, cuda or dev, for this machine, into its Docker
 #   scripts/build.sh --push [TARGET]   for every architecture, with provenance and SBOM, to the registry
@@ -27,6 +27,7 @@ ci() {
   files+=(-f tests/image/ci.hcl)
   versions=(--pinned)
   export OLLAMA_VERSION=stand-in
+  export NPM_REGISTRY=${NPM_REGISTRY:-$(npm config get registry)}
   local ca=${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}
   if [ -f "$ca" ]; then export CA_FILE=${CA_FILE:-$ca}; fi
   local folder

@@ -8,6 +8,7 @@ import gzip
 import json
 import os
 import re
+import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable
@@ -16,7 +17,6 @@ from pathlib import Path
 PINS = Path(__file__).resolve().parents[1] / "openclaw"
 TIMEOUT = 60.0  # seconds
 NODESOURCE = "https://deb.nodesource.com"
-NPM = "https://registry.npmjs.org"
 OLLAMA = "https://github.com/ollama/ollama/releases/latest"
 
 
@@ -24,7 +24,7 @@ def main(arguments: list[str]) -> None:
     major = os.environ.get("NODE_MAJOR", "24")
     ways: dict[str, Callable[[], str]] = {
         "NODE_VERSION": lambda: newest_node(fetch(f"{NODESOURCE}/node_{major}.x/{NODE_INDEX}")),
-        "OPENCLAW_VERSION": lambda: str(json.loads(fetch(f"{NPM}/openclaw/latest"))["version"]),
+        "OPENCLAW_VERSION": newest_openclaw,
         "OLLAMA_VERSION": lambda: redirected(OLLAMA).rpartition("/v")[2],
     }
     if arguments == ["--pinned"]:
@@ -33,7 +33,11 @@ def main(arguments: list[str]) -> None:
         raise SystemExit(__doc__)
     for name, way in ways.items():
         given = os.environ.get(name, "latest")
-        sys.stdout.write(f"{name}={way() if given in {'', 'latest'} else given}\n")
+        try:
+            version = way() if given in {"", "latest"} else given
+        except OSError as exc:
+            raise SystemExit(f"the latest {name} cannot be looked up ({exc}); set it in the environment") from None
+        sys.stdout.write(f"{name}={version}\n")
 
 
 NODE_INDEX = "dists/nodistro/main/binary-amd64/Packages.gz"
@@ -46,6 +50,19 @@ def newest_node(index: bytes) -> str:
     if not found:
         raise SystemExit(f"{NODESOURCE}: the index lists no nodejs; set NODE_VERSION")
     return ".".join(map(str, max(tuple(map(int, version)) for version in found)))
+
+
+def newest_openclaw() -> str:
+    """npm knows its registry."""
+    try:
+        told = subprocess.run(["npm", "view", "openclaw", "version"], capture_output=True, text=True, check=True)  # noqa: S607
+    except FileNotFoundError:
+        raise SystemExit(
+            "npm looks up OpenClaw's version and is not on PATH; install it, or set OPENCLAW_VERSION"
+        ) from None
+    except subprocess.CalledProcessError as exc:
+        raise SystemExit(f"npm cannot tell OpenClaw's version; set OPENCLAW_VERSION. {exc.stderr}") from None
+    return told.stdout.strip()
 
 
 def pinned_node() -> str:

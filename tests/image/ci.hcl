@@ -8,6 +8,7 @@
 # wheels        PyTorch's wheel from a folder of this machine, if CI_WHEELS names one
 
 variable "CI_WHEELS" { default = "" }
+variable "NPM_REGISTRY" { default = "" }
 variable "CI_IMAGE" { default = "clawlama:test" }
 
 target "tools" {
@@ -21,6 +22,7 @@ target "ci-node" {
   inherits   = ["tools"]
   dockerfile = "tests/image/ci.Dockerfile"
   target     = "node-dist"
+  args       = { NPM_REGISTRY = NPM_REGISTRY }
   contexts   = { tools = "target:tools" }
 }
 

@@ -1,15 +1,15 @@
-"""A package of npm's registry without npm: ``fetch NAME VERSION INTEGRITY FOLDER``, ``pinned LOCK NAME``."""
+"""A package from NPM_REGISTRY without npm: ``fetch NAME VERSION INTEGRITY FOLDER``, ``pinned LOCK NAME``."""
 
 import base64
 import hashlib
 import io
 import json
+import os
 import sys
 import tarfile
 import urllib.request
 from pathlib import Path
 
-REGISTRY = "https://registry.npmjs.org"
 TIMEOUT = 120.0  # seconds without a byte
 
 
@@ -21,7 +21,7 @@ def pinned(lock: Path, name: str) -> str:
 
 def fetch(name: str, version: str, integrity: str, folder: Path) -> None:
     """Download, compare with the integrity (SHA-512), unpack."""
-    address = f"{REGISTRY}/{name}/-/{name}-{version}.tgz"
+    address = f"{os.environ['NPM_REGISTRY'].rstrip('/')}/{name}/-/{name}-{version}.tgz"
     with urllib.request.urlopen(address, timeout=TIMEOUT) as answer:
         content = answer.read()
     found = "sha512-" + base64.b64encode(hashlib.sha512(content).digest()).decode()
