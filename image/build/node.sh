@@ -18,7 +18,7 @@ wanted=${NODE_VERSION#latest}
 fetch() { # ARCHITECTURE
   local folder=/tmp/$1
   mkdir -p "$folder"
-  (cd "$folder" && apt-get download "nodejs:$1${wanted:+=$wanted}")
+  (cd "$folder" && apt-get download "nodejs:$1${wanted:+=$wanted-*}")
   dpkg-deb --extract "$folder"/nodejs_*.deb "$folder"
 }
 fetch "$TARGETARCH"

@@ -3,7 +3,10 @@
 # In lib/ollama, llama-server and the CPU libraries lie side by side; each GPU kind has a folder of its own.
 set -euo pipefail
 
-releases=https://github.com/ollama/ollama/releases
+releases=${OLLAMA_RELEASES:-https://github.com/ollama/ollama/releases}
+out=${OUT:-/out}
+packs=${PACKS:-/packs}
+steps=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 version=${OLLAMA_VERSION#v}
 if [ "$version" = latest ]; then
   version=$(curl -fsS --retry 5 -o /dev/null -w '%{redirect_url}' "$releases/latest")
@@ -24,10 +27,10 @@ fi
 curl -fsSL --retry 5 -O "$releases/download/v$version/$archive"
 printf '%s\n' "$line" | sha256sum --check --strict
 
-mkdir -p unpacked /out/bin /out/lib/ollama
+mkdir -p unpacked "$out/bin" "$out/lib/ollama"
 tar --extract --auto-compress --file "$archive" --directory unpacked --exclude 'lib/ollama/*/*' --no-same-owner
-cp unpacked/bin/ollama /out/bin/
-find unpacked/lib/ollama -maxdepth 1 ! -type d -exec cp -a -t /out/lib/ollama {} +
-[ -x /out/lib/ollama/llama-server ] || { echo "ollama: release $version has no lib/ollama/llama-server" >&2; exit 1; }
-python3 "$(dirname "${BASH_SOURCE[0]}")/pin_ollama.py" /packs "$version" sha256sum.txt "$archive" /out/packs
-printf '%s\n' "$version" >/out/version
+cp unpacked/bin/ollama "$out/bin/"
+find unpacked/lib/ollama -maxdepth 1 ! -type d -exec cp -a -t "$out/lib/ollama" {} +
+[ -x "$out/lib/ollama/llama-server" ] || { echo "ollama: release $version has no lib/ollama/llama-server" >&2; exit 1; }
+python3 "$steps/pin_ollama.py" "$packs" "$version" sha256sum.txt "$archive" "$out/packs"
+printf '%s\n' "$version" >"$out/version"

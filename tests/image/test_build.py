@@ -1,11 +1,14 @@
 """What is in the image, and how it is described; nothing here starts the assistant."""
 
+import hashlib
 import importlib.util
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import zlib
 from pathlib import Path
 from types import ModuleType
@@ -116,10 +119,10 @@ def test_the_pinned_versions_are_those_that_the_tests_run_with() -> None:
 def test_a_release_is_named_after_its_version_and_has_notes(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text('[project]\nversion = "1.2.3"\n')
     (tmp_path / "CHANGELOG.md").write_text("# Changelog\n\n## 1.2.3 (today)\n\n- New.\n\n## 1.2.2\n\n- Old.\n")
-    release = step("release").main
+    described = step("release").main
 
-    assert release("v1.2.3", notes=False, root=tmp_path) == "VERSION=1.2.3\nTAGS=1.2,1,latest\n"
-    assert release("v1.2.3", notes=True, root=tmp_path) == "- New.\n"
+    assert described("v1.2.3", notes=False, root=tmp_path) == "VERSION=1.2.3\nTAGS=1.2,1,latest\n"
+    assert described("v1.2.3", notes=True, root=tmp_path) == "- New.\n"
 
 
 def test_a_release_whose_tag_or_notes_are_missing_is_refused(tmp_path: Path) -> None:
@@ -146,6 +149,61 @@ def test_what_the_image_installs_is_what_pyproject_asks_for(tmp_path: Path) -> N
 
     assert any(line.startswith("torch") for line in (tmp_path / "ml.txt").read_text().splitlines())
     assert any(line.startswith("xllamacpp") for line in (tmp_path / "serve.txt").read_text().splitlines())
+
+
+def release(folder: Path) -> None:
+    """A release of Ollama as its page has it: an archive with a runner for a GPU, and a list of checksums."""
+    for name in (
+        "bin/ollama",
+        "lib/ollama/llama-server",
+        "lib/ollama/libggml-cpu.so",
+        "lib/ollama/cuda_v13/libggml.so",
+    ):
+        file = folder / "content" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(name)
+        file.chmod(0o755)
+    page = folder / "download" / "v9.9.9"
+    page.mkdir(parents=True)
+    archive = page / "ollama-linux-amd64.tgz"
+    with tarfile.open(archive, "w:gz") as made:
+        made.add(folder / "content", ".")
+    checksum = hashlib.sha256(archive.read_bytes()).hexdigest()
+    (page / "sha256sum.txt").write_text(f"{checksum}  ./{archive.name}\n")
+
+
+def fetch_ollama(releases: Path, out: Path) -> subprocess.CompletedProcess[str]:
+    places = {"OLLAMA_RELEASES": releases.as_uri(), "OUT": str(out), "PACKS": str(ROOT / "image" / "packs")}
+    return subprocess.run(
+        [ROOT / "image" / "build" / "ollama.sh"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": os.environ["PATH"], "OLLAMA_VERSION": "v9.9.9", "TARGETARCH": "amd64", **places},
+    )
+
+
+def test_of_ollama_comes_what_a_cpu_needs(tmp_path: Path) -> None:
+    release(tmp_path)
+
+    ended = fetch_ollama(tmp_path, tmp_path / "out")
+
+    assert ended.returncode == 0, ended.stderr
+    found = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert found == {"version", "bin/ollama", "lib/ollama/llama-server", "lib/ollama/libggml-cpu.so"}
+    assert (tmp_path / "out" / "version").read_text() == "9.9.9\n"
+
+
+def test_an_ollama_with_another_checksum_is_refused(tmp_path: Path) -> None:
+    release(tmp_path)
+    with (tmp_path / "download" / "v9.9.9" / "ollama-linux-amd64.tgz").open("ab") as archive:
+        archive.write(b"more")
+
+    ended = fetch_ollama(tmp_path, tmp_path / "out")
+
+    assert ended.returncode != 0
+    assert "FAILED" in ended.stdout
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.image
