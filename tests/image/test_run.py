@@ -109,11 +109,11 @@ def test_a_service_that_hangs_makes_it_unhealthy_within_half_a_minute(mounted: C
     services = json.loads(mounted.exec("clawlama", "status", "--json").stdout)["services"]
     pid = next(one["pid"] for one in services if one["name"] == service)
 
-    mounted.exec("kill", "-STOP", str(pid), user="1234")
+    assert mounted.exec("sh", "-c", f"kill -STOP {pid}", user="1234").returncode == 0
     until(lambda: mounted.state["Health"]["Status"] == "unhealthy", mounted, patience=30)
 
     assert f"{service} is hanging" in mounted.state["Health"]["Log"][-1]["Output"]
-    mounted.exec("kill", "-CONT", str(pid), user="1234")
+    mounted.exec("sh", "-c", f"kill -CONT {pid}", user="1234")
     until(lambda: mounted.state["Health"]["Status"] == "healthy", mounted)
     assert chat(mounted, "What is wind?")
 
