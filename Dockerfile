@@ -189,6 +189,8 @@ RUN --mount=type=secret,id=ca,target=/etc/ssl/certs/ca-certificates.crt,required
 unset PUID PGID
 export SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt
 for pack in ollama-cuda12 ollama-cuda13 torch-cuda; do clawlama packs install "$pack" --into /opt/clawlama/packs; done
+rm -rf /opt/clawlama/packs/downloads /opt/clawlama/packs/lock
+chmod -R a+rX /opt/clawlama/packs
 EOF
 
 FROM clawlama AS cuda

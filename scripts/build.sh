@@ -40,7 +40,7 @@ case $mode in
   ci) ci ;;
   push) options=(--push) ;;
   load)
-    options=(--load --set '*.attest=type=provenance,disabled=true')
+    options=(--load --set '*.attest=type=provenance,disabled=true' --set '*.attest=type=sbom,disabled=true')
     export PLATFORMS=${PLATFORMS:-linux/$(docker version --format '{{.Server.Arch}}')}
     ;;
 esac

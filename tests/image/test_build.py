@@ -214,6 +214,7 @@ def test_labels_and_the_list_of_versions_agree_with_what_is_there(image: str) ->
     assert inside(image, "node", "--version") == f"v{versions['node']}"
     assert labels["io.clawlama.node.version"] == versions["node"]
     assert labels["io.clawlama.openclaw.version"] == versions["openclaw"]
+    assert labels["io.clawlama.ollama.version"] == versions["ollama"]
     assert versions["openclaw"] in inside(
         image, "node", "/opt/openclaw/node_modules/openclaw/openclaw.mjs", "--version"
     )
