@@ -18,8 +18,8 @@ VARIABLE = re.compile(r"\$\{(\w+):-([^}]*)\}")
 
 def config(*files: Path) -> dict[str, Any]:
     """What compose makes of the files, with nothing set."""
-    if shutil.which("docker") is None:
-        pytest.skip("docker is not installed")
+    if shutil.which("docker") is None or subprocess.run(["docker", "compose", "version"], check=False).returncode:
+        pytest.skip("docker compose is not installed")
     named = [word for file in files for word in ("--file", str(file))]
     command = ["docker", "compose", "--env-file", "/dev/null", *named, "config", "--format", "json"]
     made = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
