@@ -32,6 +32,7 @@ from supervisor.stack import GATEWAY
 from supervisor.start import Learns, Start, Tell
 
 if TYPE_CHECKING:
+    from supervisor.first_turn import FirstTurn
     from supervisor.front import Front
 
 # Seconds from the signal to the end of OpenClaw and the engine; a lesson and the API, which end first, have at most 6
@@ -82,11 +83,12 @@ class Assistant:
                 tg.start_soon(self.start_service, tree, made.serving.engine.service)
             await tg.start(self.keep_door)
             async with await self.front(self.controls(tree, reloading)) as front:
-                plan = await self.served(tree, front)
+                plan, first = await self.served(tree, front)
                 learning = front.learning(plan)
                 self.start.finished(learning)
                 async with anyio.create_task_group() as beside:
                     beside.start_soon(learning.run)
+                    beside.start_soon(first.until_one_works, plan)
                     beside.start_soon(made.serving.beside)
                     beside.start_soon(made.packs.keep_installed, partial(self.landed, tree, learning))
                     if self.backups is not None:
@@ -105,8 +107,8 @@ class Assistant:
 
         return (await anyio.to_thread.run_sync(load))(self.made, self.start, self.status, control)
 
-    async def served(self, tree: Tree, front: "Front") -> Plan:
-        """The model serves, then OpenClaw, then a first turn has worked: the plan by which they do."""
+    async def served(self, tree: Tree, front: "Front") -> "tuple[Plan, FirstTurn]":
+        """The model serves, then OpenClaw, and a first turn was taken: the plan by which they do."""
         made, tell = self.made, self.hands.tell
         write_running(made.data, made.running.model_copy(update={"ready": False}))
         tell(f"API on {made.running.api_url}; next the model, then OpenClaw (the slow one)")
@@ -115,8 +117,9 @@ class Assistant:
         tell("OpenClaw's configuration")
         await made.gateway.write(plan)
         await self.start_service(tree, made.gateway.service)
-        self.plan = await front.first_turn(plan, tell, partial(self.rewrite, tree))
-        return self.plan
+        first = front.first_turn(tell, partial(self.rewrite, tree))
+        self.plan = await first.take(plan, may_trim=made.settings.lean == "auto")
+        return self.plan, first
 
     async def prepared(self, front: "Front") -> Plan:
         """Wait until the model serves, saying what takes so long."""

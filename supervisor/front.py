@@ -41,10 +41,8 @@ class Front:
     journal: Journal
     warm_up: WarmUp
 
-    async def first_turn(self, plan: Plan, tell: Tell, again: Callable[[Plan], Awaitable[None]]) -> Plan:
-        """See ``FirstTurn``."""
-        first = FirstTurn(self.made.running, self.warm_up, self.start, tell, again)
-        return await first.take(plan, may_trim=self.made.settings.lean == "auto")
+    def first_turn(self, tell: Tell, again: Callable[[Plan], Awaitable[None]]) -> FirstTurn:
+        return FirstTurn(self.made.running, self.warm_up, self.start, tell, again)
 
     def learning(self, plan: Plan) -> Learning:
         return Learning(self._teaching(plan), timedelta(seconds=self.made.settings.feedback_patience_s))

@@ -35,6 +35,7 @@ class Start:
 
     phase: Phase = "starting"
     problem: str = ""
+    turn_failed: str = ""  # what a whole turn of our own through OpenClaw came to, until one works
     turns: Turns = field(default_factory=Turns)
     clock: Callable[[], float] = time.monotonic
     _learning: Learns | None = field(default=None, init=False)
@@ -46,7 +47,7 @@ class Start:
     def status(self, serving: Serving, services: Sequence[Service]) -> StackStatus:
         found = tuple(service.status() for service in services)
         phase, reason = self._moment(serving.doing, serving.trouble, found)
-        failing = broken(found) or self._stuck(phase, reason, serving, found) or serving.trouble or self.turns.trouble
+        failing = broken(found) or self._stuck(phase, reason, serving, found) or serving.trouble or self._turns_fail
         return StackStatus(phase, reason, services=found, downloads=serving.downloads, failing=failing)
 
     def _moment(self, doing: str, trouble: str, services: Sequence[ServiceStatus]) -> tuple[Phase, str]:
@@ -60,7 +61,7 @@ class Start:
             return "learning", ""
         if any(service.state not in SERVES for service in services):
             return "starting", ""
-        problem = trouble or self.turns.trouble or self.problem
+        problem = trouble or self._turns_fail or self.problem
         return ("degraded", problem) if problem else ("ready", "")
 
     def _stuck(self, phase: Phase, reason: str, serving: Serving, services: Sequence[ServiceStatus]) -> str:
@@ -82,6 +83,10 @@ class Start:
             self._seen = (now_at, now)
         since = now - self._seen[1]
         return f"{words}: nothing has moved for {since:.0f} s" if since > patience else ""
+
+    @property
+    def _turns_fail(self) -> str:
+        return self.turns.trouble or self.turn_failed
 
     @property
     def _teaching(self) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
+import anyio
 import pytest
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
@@ -90,4 +91,16 @@ async def test_a_turn_that_fails_degrades_and_does_not_stop_the_start() -> None:
     async with turn(gateway) as first:
         await first.take(FULL, may_trim=False)
 
-    assert gateway.start.problem.startswith("a first chat turn failed: ")
+    assert gateway.start.turn_failed.startswith("a first chat turn failed: ")
+    assert gateway.start.problem == ""
+
+
+async def test_after_a_turn_that_failed_others_are_tried_until_one_works() -> None:
+    answers = iter([None, None, 4500])
+    gateway = Gateway(lambda _plan: next(answers))
+    with anyio.fail_after(10):
+        async with turn(gateway) as first:
+            await first.take(FULL, may_trim=False)
+            await replace(first, retry=0.01).until_one_works(FULL)
+
+    assert (gateway.start.turn_failed, gateway.start.problem) == ("", "")

@@ -80,7 +80,7 @@ def test_ready_is_said_when_all_is_and_learning_while_a_lesson_is_under_way() ->
 
 
 def test_a_service_in_trouble_and_a_first_turn_that_failed_degrade_it() -> None:
-    start = Start(problem="a first chat turn failed: no answer came")
+    start = Start(turn_failed="a first chat turn failed: no answer came")
     start.finished(SimpleNamespace(teaching_now=None))
 
     assert moment(start, "", "ready") == ("degraded", "a first chat turn failed: no answer came")
@@ -147,6 +147,8 @@ def test_a_server_that_is_gone_and_replies_that_break_off_fail_turns() -> None:
     watch.ready()
     assert watch.failing() == ""
 
+    watch.start.turn_failed = "a first chat turn failed"
+    assert watch.failing() == "a first chat turn failed"
     watch.start.turns.trouble = "no token within 60 s"
     assert watch.failing() == "no token within 60 s"
     watch.serving.trouble = "no Ollama answers"
