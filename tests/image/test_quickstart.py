@@ -17,18 +17,18 @@ from tests.fakes.ports import free_port
 from tests.image.engine import ROOT, Container, docker, run
 from tests.image.life import PATIENCE, folder_of_root, health, owners, until, until_ready
 
-SECTION = re.compile(r"^## Run it in Docker\n(.*?)^## ", re.MULTILINE | re.DOTALL)
+RUN_IT, LEARNS = "Run it in Docker", "See it learn (one command)"
 BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
 README_IMAGE = "ghcr.io/clawlama/clawlama:latest"
 ONE = Container("clawlama")
 TOKEN = "a-password-of-24-characters"
 
 
-def blocks() -> list[list[str]]:
-    """The commands of each shell block, one a line."""
-    section = SECTION.search((ROOT / "README.md").read_text())
-    assert section is not None
-    return [block.replace("\\\n", " ").splitlines() for block in BLOCK.findall(section.group(1))]
+def blocks(title: str = RUN_IT) -> list[list[str]]:
+    """The commands of each shell block of a section, one a line."""
+    _, found, rest = (ROOT / "README.md").read_text().partition(f"\n## {title}\n")
+    assert found
+    return [block.replace("\\\n", " ").splitlines() for block in BLOCK.findall(rest.partition("\n## ")[0])]
 
 
 RUN, TALK, COMPOSE, FOLDER, LOCKED = range(5)
@@ -87,6 +87,13 @@ def test_two_commands_bring_the_link_and_three_more_talk_teach_and_tell() -> Non
     assert chatted
     assert "v0001" in taught
     assert "v0001" in told
+
+
+def test_the_demo_learns_with_nothing_but_the_image() -> None:
+    [command], *_ = blocks(LEARNS)
+    assert command == f"docker run --rm {README_IMAGE} demo"
+
+    assert shell(command.replace("docker run ", "docker run --network none "))
 
 
 @pytest.mark.anyio
