@@ -1,8 +1,12 @@
+import signal
 from collections.abc import Iterator
 
 import pytest
 
 from supervisor.services.reaper import bury_orphans
+
+# A shell without job control ignores Ctrl-C for what it starts in the background, and so would all that tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

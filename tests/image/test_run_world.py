@@ -24,7 +24,8 @@ from tests.image.life import (
 )
 
 BEFORE_THE_IMAGE = "a3c598e40737"
-"""The last commit before there was an image: what it wrote into a data folder, each later one must take over."""
+"""The last commit before there was an image: what it wrote into a data folder, each later one must take over. It
+refuses the one name in this image's environment that it does not know."""
 
 PREVIOUS = """
 FROM {image}
@@ -34,6 +35,7 @@ COPY supervisor {package}
 COPY templates {package}/_templates
 COPY models/tiny-chat {package}/_models/tiny-chat
 COPY image/openclaw-plugin {package}/_plugin
+RUN sed -i 's/^from/import os; os.environ.pop("CLAWLAMA_LOG_FORMAT", None)\\nfrom/' /usr/local/bin/clawlama
 USER 1000:1000
 """
 PACKAGE = "/opt/clawlama/lib/python3.11/site-packages/supervisor"
