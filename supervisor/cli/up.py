@@ -107,6 +107,8 @@ def banner(settings: Settings, running: Booted) -> Panel:
     rows.add_column(overflow="fold")
     rows.add_row("Chat", "in a browser, at the link below; after a reply you do not like, say")
     rows.add_row("", "[bold]/feedback no emojis, please[/bold]  and ask again")
+    if settings.openclaw_bind == "lan":
+        rows.add_row("", "(from another machine: with this one's address in place of 127.0.0.1)")
     rows.add_row("or here", 'clawlama chat, then clawlama feedback "be brief"')
     rows.add_row("Token", token_line(running))
     rows.add_row("API", f"{home.api_url}/v1 (its token: secrets/api_token)")
@@ -116,7 +118,7 @@ def banner(settings: Settings, running: Booted) -> Panel:
         rows.add_row("", f"OpenClaw's prompt, {running.up.prompt_tokens} tokens, is read already")
     rows.add_row("Machine", machine(running.facts))
     rows.add_row("Data", escape(str(settings.data)))
-    rows.add_row("Stop", "Ctrl-C")
+    rows.add_row("Stop", "Ctrl-C; a container: docker stop")
     return Panel(
         rows,
         title=f"ClawLama {home.version} is ready after {running.seconds:.0f} s",

@@ -69,3 +69,10 @@ def test_the_token_is_shown_once_and_its_place_always(tmp_path: Path) -> None:
     assert link(later) == "http://127.0.0.1:18789"
     for one in (first, later):
         assert "secrets/openclaw_token" in "".join(shown(settings, one))
+
+
+def test_who_opens_the_door_to_the_network_is_told_how_others_get_in(tmp_path: Path) -> None:
+    alone, open_to_all = Settings(data=tmp_path), Settings(data=tmp_path, openclaw_bind="lan")
+
+    assert "another machine" not in "".join(shown(alone, booted(alone, new_token=True)))
+    assert "another machine" in "".join(shown(open_to_all, booted(open_to_all, new_token=True)))
