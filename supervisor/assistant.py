@@ -69,9 +69,8 @@ class Assistant:
         self.hands = hands
         self.start = Start()
         self.plan: Plan | None = None  # once OpenClaw runs by it
-        engine = made.serving.engine.service
         self.backups = backing_up(made)
-        self.services: list[Service] = [*([] if engine is None else [engine]), made.gateway.service]
+        self.services: list[Service] = [made.gateway.service]
 
     @asynccontextmanager
     async def up(self) -> AsyncIterator[Up]:
@@ -79,8 +78,10 @@ class Assistant:
         made = self.made
         async with made.serving.engine, supervised(stop_within=STOP_WITHIN) as tree, anyio.create_task_group() as tg:
             reloading = Reloading(made.settings, self.hands.read, partial(self.follow, tree))
-            if made.serving.engine.service is not None:
-                tg.start_soon(self.start_service, tree, made.serving.engine.service)
+            if (engine := made.serving.engine.service) is not None:  # known once the engine was entered
+                self.services.insert(0, engine)
+                made.gateway.service.needs = (engine.name,)
+                tg.start_soon(self.start_service, tree, engine)
             await tg.start(self.keep_door)
             async with await self.front(self.controls(tree, reloading)) as front:
                 plan, first = await self.served(tree, front)

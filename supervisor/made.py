@@ -71,7 +71,7 @@ def make(settings: Settings, data: DataDir, show_output: bool) -> Made:
         facts=facts,
         adapters=adapters,
         serving=serving,
-        gateway=gateway_for(settings, data, tokens, outputs, serving),
+        gateway=gateway_for(settings, data, tokens, outputs),
         packs=packs,
         outputs=outputs,
         running=Running(
@@ -121,8 +121,7 @@ def with_digest(model: BaseModelFacts) -> BaseModelFacts:
     return replace(model, digest=f"sha256:{file_record(model.gguf).sha256}")
 
 
-def gateway_for(settings: Settings, data: DataDir, tokens: Tokens, outputs: Outputs, serving: Serving) -> Gateway:
-    service = serving.engine.service
+def gateway_for(settings: Settings, data: DataDir, tokens: Tokens, outputs: Outputs) -> Gateway:
     return Gateway(
         claw=openclaw(settings, data, runtime(settings), tokens, child_environment()),
         settings=settings,
@@ -130,5 +129,4 @@ def gateway_for(settings: Settings, data: DataDir, tokens: Tokens, outputs: Outp
         plugin=plugin_folder(),
         port=inner_port(settings),
         output=outputs(GATEWAY),
-        needs=() if service is None else (service.name,),
     )

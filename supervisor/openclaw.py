@@ -38,7 +38,6 @@ class Gateway:
     plugin: Path
     port: int
     output: Output
-    needs: tuple[str, ...]
     service: Service = field(init=False)
 
     def __post_init__(self) -> None:
@@ -48,7 +47,6 @@ class Gateway:
             lambda: gateway_command(self.claw, self.port),
             started,
             self.output,
-            needs=self.needs,
             alive=Liveness(started, every=5.0, within=5.0, misses=6),
             start_timeout=START_TIMEOUT_S,
             grace=5.0,
