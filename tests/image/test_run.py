@@ -25,6 +25,7 @@ from tests.image.life import (
 RIGHTS = ("CHOWN", "DAC_OVERRIDE", "KILL", "SETGID", "SETUID")
 """What a container that starts as root needs, and nothing more."""
 
+TELEGRAM = "8123456789:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw0"
 AS_ROOT = ("--user", "0", "--cap-drop", "ALL", *(word for right in RIGHTS for word in ("--cap-add", right)))
 
 
@@ -156,3 +157,14 @@ def test_what_cannot_work_ends_at_once_and_says_why(image: str, options: tuple[s
         assert ends(one, patience=60) == 1
 
         assert said in one.logs()
+
+
+def test_a_telegram_that_cannot_be_reached_takes_nobody_down_and_delays_no_stop(image: str) -> None:
+    with container(image, env=TINY | {"CLAWLAMA_TELEGRAM_BOT_TOKEN": TELEGRAM}) as one:
+        until_ready(one)
+
+        assert chat(one, "What is tea?")
+        until(lambda: one.state["Health"]["Status"] == "healthy", one)
+        assert "telegram" in one.logs().lower()
+        assert TELEGRAM not in one.logs()
+        stops(one)
