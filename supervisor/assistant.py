@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import anyio
 import structlog
@@ -15,7 +15,7 @@ from supervisor.api.status import StackStatus
 from supervisor.backup.contents import BACKUPS
 from supervisor.backup.schedule import BackingUp, Schedule
 from supervisor.control import Controls
-from supervisor.errors import SettingsError
+from supervisor.errors import ClawlamaError, SettingsError
 from supervisor.gateway.door import keep_door
 from supervisor.made import Made
 from supervisor.packs.pack import Pack
@@ -41,6 +41,14 @@ STOP_WITHIN = 7.0
 TELL_EVERY = 10.0  # seconds between two lines about a download
 
 log = structlog.get_logger()
+
+
+class Rests(Protocol):
+    """Of an engine: what is needed to replace its process."""
+
+    async def rest(self) -> None: ...
+
+    async def wake(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -170,14 +178,8 @@ class Assistant:
         engine = self.made.serving.engine
         if pack.gives != "ollama" or engine.service is None:
             return
-        while learning.teaching_now is not None:  # noqa: ASYNC110 - it may be using the engine, and nothing is urgent
-            await anyio.sleep(1)
-        await engine.rest()
-        try:
-            await tree.restart(engine.service.name)
-        finally:
-            await engine.wake()
-        log.info("Ollama has the GPU's libraries now", remedy="a restart of clawlama fits model and context to the GPU")
+        restart = partial(tree.restart, engine.service.name)
+        await start_anew(engine, restart, busy=lambda: learning.teaching_now is not None)
 
     def status(self) -> StackStatus:
         now = self.start.status(self.made.serving, self.services)
@@ -185,6 +187,24 @@ class Assistant:
         if now.phase == "ready" and self.backups is not None and self.backups.problem:
             return replace(now, phase="degraded", reason=self.backups.problem)
         return now
+
+
+async def start_anew(
+    engine: Rests, restart: Callable[[], Awaitable[None]], *, busy: Callable[[], bool], look: float = 1.0
+) -> None:
+    """Restart what serves between two replies, and not in a lesson. What goes wrong is a warning: the CPU serves on."""
+    while busy():  # noqa: ASYNC110 - nothing announces the end of a lesson, and nothing is urgent
+        await anyio.sleep(look)
+    try:
+        await engine.rest()
+        try:
+            await restart()
+        finally:
+            await engine.wake()
+    except ClawlamaError as exc:
+        log.warning("the GPU's libraries are used from the next start on", problem=str(exc))
+        return
+    log.info("Ollama has the GPU's libraries now", remedy="a restart of clawlama fits model and context to the GPU")
 
 
 def backing_up(made: Made) -> BackingUp | None:
