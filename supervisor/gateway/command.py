@@ -33,8 +33,8 @@ FATAL_EXITS: Mapping[int, str] = {
 PASSING_TROUBLE = re.compile(r"heartbeat did not become ready|maintenance lease \S+ was lost")
 """It exits with 78 too when a machine is so busy that its own helper does not start within five seconds."""
 
-START_TIMEOUT_S = 180.0
-"""Measured: 4 to 18 s on two cores, more when they are busy; a first start compiles its code cache."""
+START_TIMEOUT_S = 600.0
+"""Measured: 4 to 18 s on two cores, 134 s while six others started on them; a first start compiles its code cache."""
 
 
 @dataclass(frozen=True)

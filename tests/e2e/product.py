@@ -24,7 +24,7 @@ from tests.fakes.ports import free_port
 
 CHECKOUT = Path(__file__).parents[2]
 NODE = Path(os.environ.get("CLAWLAMA_NODE_PREFIX", CHECKOUT / ".node"))
-PATIENCE = 240.0  # seconds for a start on a machine that is busy with other things
+PATIENCE = 600.0  # seconds for a start on a machine that is busy with other things
 STOP_WITHIN = 10.0  # seconds; what Docker allows
 
 
