@@ -37,6 +37,16 @@ def attach(model: PreTrainedModel, parent: Path | None, shape: LoraShape) -> Pef
     return PeftModel.from_pretrained(model, parent, is_trainable=True)
 
 
+@contextmanager
+def attached(base: PreTrainedModel, parent: Path | None, shape: LoraShape) -> Iterator[PeftModel]:
+    """The wrapped base for the block; afterwards it is bare again, as it was before, and can be wrapped anew."""
+    model = attach(base, parent, shape)
+    try:
+        yield model
+    finally:
+        model.unload()
+
+
 def shape_of(model: PeftModel) -> LoraShape:
     config = model.peft_config[ADAPTER]
     return LoraShape(r=config.r, alpha=config.lora_alpha, target_modules=tuple(sorted(config.target_modules)))

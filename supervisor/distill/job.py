@@ -5,7 +5,7 @@ writing ``result.json`` (DistillResult) or ``error.json`` (DistillFailure). The 
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -33,7 +33,14 @@ class Training(Record):
     kl_reg_weight: float = Field(ge=0, le=1)
     """Weight of the KL divergence to the frozen base."""
     teacher_top_k: int = Field(100, ge=10, le=100)
-    """Tokens of the teacher's distribution that are compared one by one; the rest is one tail bucket."""
+    """Tokens of the support, which are compared one by one; the rest is one tail bucket."""
+    support: Literal["teacher", "student"] = "teacher"
+    """Whose most likely tokens these are. The teacher's hold what the feedback asks for by construction, also where a
+    certain student gives it next to nothing; the student's miss exactly that, and then only the tail, whose gradient
+    names no token, pulls there. The student's (as in the reference code of arXiv 2601.20802) hold what it is about to
+    say; what it says and the teacher would not is, with the teacher's, pushed down through the tail."""
+    teacher_mode: Literal["self"] = "self"
+    """Who reads the feedback: the frozen base itself. The seam for others is ``supervisor.distill.step.Teacher``."""
     updates: int = Field(1, ge=1, le=64)
     """Optimiser steps over the same batch, in each round."""
     rounds: int = Field(1, ge=1, le=16)
@@ -113,6 +120,24 @@ class Probe(Record):
     """The text of each reply token."""
 
 
+class Provenance(Record):
+    """What, beside the job, decides every bit of the adapter."""
+
+    trainer: Literal["recipe", "fast"]
+    """The plain modules of transformers and PEFT, or our own decoder."""
+    precision: str
+    """Of the base's weights in computations: float32 or bfloat16."""
+    device: str
+    """"the CPU", or the GPU's name."""
+    instructions: str
+    """The CPU's instruction set, as torch sees it: AVX2, AVX512 …"""
+    threads: int
+    seed: int
+    torch: str
+    transformers: str
+    peft: str
+
+
 class DistillResult(Record):
     job: str
     step: int
@@ -124,6 +149,8 @@ class DistillResult(Record):
     """Wall time: load, train, save."""
     peak_rss: int
     """Bytes."""
+    made_with: Provenance | None = None
+    """None in results of earlier versions."""
 
 
 class DistillFailure(Record):
