@@ -1,4 +1,4 @@
-"""The objective of a lesson: pure functions on tensors.
+"""The objective of a lesson: pure functions on tensors. ``sdpo`` puts it together, for every trainer.
 
 Source: self-distillation policy optimisation (SDPO), arXiv 2601.20802: the student is pulled towards the same model
 that has read the feedback, on the tokens of the reply that was given. The clipped importance ratio is PPO's
@@ -6,9 +6,47 @@ that has read the feedback, on the tokens of the reply that was given. The clipp
 """
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from supervisor.distill.job import Training
+from supervisor.distill.support import with_tail
+
+
+@dataclass(frozen=True)
+class Target:
+    """What the student is compared with on one reply of T tokens. No gradients."""
+
+    support: Tensor  # (T, K) token ids, see supervisor.distill.support
+    teacher: Tensor  # (T, K+1) log-probabilities, the tail last
+    base: Tensor  # (T,) log-probability of each reply token under the bare base
+    behaviour: Tensor  # (T,) the same under the version that wrote the reply
+
+
+@dataclass(frozen=True)
+class Losses:
+    """One reply's part of an update; scalars, averaged over its tokens. ``total`` carries the gradient."""
+
+    total: Tensor
+    distill: Tensor
+    kl_reg: Tensor
+    ratio: Tensor
+    clipped: Tensor
+
+
+def sdpo(chosen: Tensor, own: Tensor, goal: Target, training: Training) -> Losses:
+    """Importance-weighted divergence to the teacher plus the weighted KL to the base, mean over the reply's tokens.
+
+    chosen  (T, K)  the student's log-probabilities at ``goal.support``, float32; carries the gradient
+    own     (T,)    those of the reply's tokens, float32; carries the gradient
+    """
+    apart = divergence(with_tail(chosen), goal.teacher, alpha=training.alpha)  # (T,)
+    ratio, clipped = importance_ratio(own, goal.behaviour, clip=training.is_clip)  # (T,), (T,)
+    distill = (ratio * apart).mean()
+    kl_reg = k3(own, goal.base).mean()
+    return Losses(distill + training.kl_reg_weight * kl_reg, distill, kl_reg, ratio.mean(), clipped.float().mean())
 
 
 def divergence(student: Tensor, teacher: Tensor, *, alpha: float) -> Tensor:
@@ -51,15 +89,3 @@ def k3(student: Tensor, base: Tensor) -> Tensor:
     """Estimate of KL(student, base) per token from the tokens' own log-probabilities; never negative. (T,) -> (T,)"""
     log_ratio = base - student  # (T,)
     return log_ratio.exp() - 1 - log_ratio
-
-
-def with_tail(log_probs: Tensor, support: Tensor) -> Tensor:
-    """Log-probabilities of the support and, last, of everything outside it.
-
-    log_probs  (T, V)  whole vocabulary, normalised
-    support    (T, K)  token ids
-    returns    (T, K+1)
-    """
-    chosen = log_probs.gather(-1, support)  # (T, K)
-    inside = chosen.exp().sum(-1, keepdim=True).clamp(max=1 - 1e-6)  # (T, 1)
-    return torch.cat([chosen, torch.log1p(-inside)], dim=-1)  # (T, K+1)

@@ -4,9 +4,10 @@ This is the plain version on transformers and PEFT modules: any architecture, on
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from peft import PeftModel
@@ -15,7 +16,8 @@ from torch import Tensor
 from supervisor.distill.adapter import trainable, wearing
 from supervisor.distill.batch import Encoded
 from supervisor.distill.job import Training
-from supervisor.distill.loss import divergence, importance_ratio, k3, with_tail
+from supervisor.distill.loss import Losses, Target, sdpo
+from supervisor.distill.support import top_k, with_tail
 from supervisor.errors import DistillError
 
 Report = Callable[[float, str], None]
@@ -34,25 +36,37 @@ class Reply:
 STUDENT = Path("student")  # no folder: the reply was written in this lesson
 
 
+class Teacher(Protocol):
+    """Whoever has read the feedback (``Reply.hindsight``); asked about the tokens of a reply. No gradients.
+
+    A server that tells its most likely tokens can be one; with ``Training.support`` "student" it must score others too.
+    """
+
+    def likeliest(self, reply: Reply, k: int) -> tuple[Tensor, Tensor]:
+        """Its k most likely tokens at each place and their log-probabilities: (T, K) ids, (T, K)."""
+
+    def at(self, reply: Reply, support: Tensor) -> Tensor:
+        """Its log-probabilities of tokens that somebody else chose: (T, K) ids -> (T, K)."""
+
+
 @dataclass(frozen=True)
-class Target:
-    """What the student is compared with on one sample; T reply tokens, K teacher tokens. No gradients."""
+class FrozenBase:
+    """The teacher of ``teacher_mode`` "self": the model without its adapter."""
 
-    support: Tensor  # (T, K) token ids: the teacher's most likely ones
-    teacher: Tensor  # (T, K+1) log-probabilities, the tail last
-    base: Tensor  # (T,) log-probability of each reply token under the bare base
-    behaviour: Tensor  # (T,) the same under the version that wrote the reply
+    model: PeftModel
 
+    def likeliest(self, reply: Reply, k: int) -> tuple[Tensor, Tensor]:
+        log_probs = self._read(reply)  # (T, V)
+        support = top_k(log_probs, k)  # (T, K)
+        return support, log_probs.gather(-1, support)
 
-@dataclass(frozen=True)
-class Losses:
-    """One sample's part of an update; scalars, averaged over reply tokens."""
+    def at(self, reply: Reply, support: Tensor) -> Tensor:
+        return self._read(reply).gather(-1, support)
 
-    total: Tensor
-    distill: Tensor
-    kl_reg: Tensor
-    ratio: Tensor
-    clipped: Tensor
+    @torch.no_grad()
+    def _read(self, reply: Reply) -> Tensor:
+        with wearing(self.model, None, name="base"):
+            return reply_log_probs(self.model, reply.hindsight, reply.tokens)  # (T, V)
 
 
 def reply_log_probs(model: PeftModel, context: Sequence[int], reply: Sequence[int]) -> Tensor:
@@ -68,16 +82,10 @@ def picked(log_probs: Tensor, reply: Sequence[int]) -> Tensor:
 
 
 @torch.no_grad()
-def target(model: PeftModel, reply: Reply, *, top_k: int) -> Target:
-    """Score the reply with the frozen base: once having read the feedback (the teacher), once not.
-
-    The support is the teacher's top-k: what the feedback asks for is in it by construction, also where the student
-    gives it next to nothing. (The student's top-k would miss exactly that.)
-    """
+def target(model: PeftModel, reply: Reply, training: Training, teacher: Teacher) -> Target:
+    """What is settled before the first update: how likely base and author find the reply, and the teacher's view."""
     with wearing(model, None, name="base"):
-        teacher = reply_log_probs(model, reply.hindsight, reply.tokens)  # (T, V)
         base = picked(reply_log_probs(model, reply.prompt, reply.tokens), reply.tokens)  # (T,)
-    support = teacher.topk(min(top_k, teacher.shape[-1] - 1), dim=-1).indices  # (T, K)
     if reply.behaviour is None:
         behaviour = base
     elif reply.behaviour == STUDENT:
@@ -85,18 +93,32 @@ def target(model: PeftModel, reply: Reply, *, top_k: int) -> Target:
     else:
         with wearing(model, reply.behaviour, name=reply.behaviour.name):
             behaviour = picked(reply_log_probs(model, reply.prompt, reply.tokens), reply.tokens)  # (T,)
-    return Target(support, with_tail(teacher, support), base, behaviour)
+    return Target(*view(model, reply, training, teacher), base, behaviour)
+
+
+@torch.no_grad()
+def view(model: PeftModel, reply: Reply, training: Training, teacher: Teacher) -> tuple[Tensor, Tensor]:
+    """The support and the teacher's log-probabilities there, tail last: (T, K) ids, (T, K+1)."""
+    if training.support == "teacher":
+        support, chosen = teacher.likeliest(reply, training.teacher_top_k)  # (T, K), (T, K)
+    else:
+        support = top_k(reply_log_probs(model, reply.prompt, reply.tokens), training.teacher_top_k)  # (T, K)
+        chosen = teacher.at(reply, support)  # (T, K)
+    return support, with_tail(chosen)
+
+
+def renewed(model: PeftModel, reply: Reply, goal: Target, training: Training, teacher: Teacher) -> Target:
+    """The target of a further update: the student's most likely tokens are others by then, the teacher's are not."""
+    if training.support == "teacher":
+        return goal
+    support, seen = view(model, reply, training, teacher)
+    return replace(goal, support=support, teacher=seen)
 
 
 def losses(model: PeftModel, reply: Reply, goal: Target, training: Training) -> Losses:
-    """SDPO's loss on one reply: importance-weighted divergence to the teacher, plus KL to the base."""
+    """The student's loss on one reply, with its gradient."""
     log_probs = reply_log_probs(model, reply.prompt, reply.tokens)  # (T, V)
-    own = picked(log_probs, reply.tokens)  # (T,)
-    apart = divergence(with_tail(log_probs, goal.support), goal.teacher, alpha=training.alpha)  # (T,)
-    ratio, clipped = importance_ratio(own, goal.behaviour, clip=training.is_clip)  # (T,), (T,)
-    distill = (ratio * apart).mean()
-    kl_reg = k3(own, goal.base).mean()
-    return Losses(distill + training.kl_reg_weight * kl_reg, distill, kl_reg, ratio.mean(), clipped.float().mean())
+    return sdpo(log_probs.gather(-1, goal.support), picked(log_probs, reply.tokens), goal, training)
 
 
 def train(
@@ -165,13 +187,16 @@ def learn(
     model: PeftModel, optimizer: torch.optim.Optimizer, replies: Sequence[Reply], training: Training, report: Report
 ) -> dict[str, float]:
     """``training.updates`` optimiser steps over these replies."""
+    teacher = FrozenBase(model)
     goals = []
     for index, reply in enumerate(replies):
         report(0.4 + 0.1 * index / len(replies), f"reading the feedback {index + 1} of {len(replies)}")
-        goals.append(target(model, reply, top_k=training.teacher_top_k))
+        goals.append(target(model, reply, training, teacher))
     parameters = list(trainable(model).values())
     metrics: dict[str, float] = {}
     for update in range(training.updates):
+        if update > 0:
+            goals = [renewed(model, *both, training, teacher) for both in zip(replies, goals, strict=True)]
         optimizer.zero_grad(set_to_none=True)
         parts: list[Losses] = []
         for reply, goal in zip(replies, goals, strict=True):

@@ -15,9 +15,9 @@ from supervisor.distill.batch import encode
 from supervisor.distill.job import FAILURE, JOB, PROGRESS, RESULT, DistillFailure, DistillResult, Progress
 from supervisor.distill.lesson import run_lesson
 from supervisor.distill.loss import divergence
-from supervisor.distill.step import picked, recorded, reply_log_probs, target, until_closed
+from supervisor.distill.step import FrozenBase, picked, recorded, reply_log_probs, target, until_closed
 from supervisor.errors import DistillError
-from tests.distill.lessons import chat_model, job, sample
+from tests.distill.lessons import chat_model, job, sample, training
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def test_the_teacher_is_the_base_that_has_read_the_feedback(base: Path, tmp_path
     tuned = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), tmp_path / "v1").eval()
     encoded = encode(sample("one"), AutoTokenizer.from_pretrained(base), max_prompt=1000)
 
-    goal = target(tuned, recorded([encoded])[0], top_k=20)
+    goal = target(tuned, recorded([encoded])[0], training(teacher_top_k=20), FrozenBase(tuned))
 
     with torch.inference_mode():
         expected = reply_log_probs(bare, encoded.hindsight, encoded.reply).gather(-1, goal.support)
