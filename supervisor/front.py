@@ -10,6 +10,7 @@ from datetime import timedelta
 from functools import partial
 
 import anyio
+from anyio.abc import TaskGroup
 
 from supervisor.adapters.store import AdapterVersion
 from supervisor.api.app import create_app
@@ -20,6 +21,7 @@ from supervisor.api.status import StackStatus
 from supervisor.api.turns import one_token
 from supervisor.api.warmup import WarmUp
 from supervisor.executors.local import LocalExecutor
+from supervisor.executors.trainer import Warm
 from supervisor.first_turn import FirstTurn
 from supervisor.journal.journal import Journal, open_journal
 from supervisor.learning.lesson import Base, Teaching, result_of
@@ -40,6 +42,7 @@ class Front:
     start: Start
     journal: Journal
     warm_up: WarmUp
+    tasks: TaskGroup
 
     def first_turn(self, tell: Tell, again: Callable[[Plan], Awaitable[None]]) -> FirstTurn:
         return FirstTurn(self.made.running, self.warm_up, self.start, tell, again)
@@ -59,7 +62,12 @@ class Front:
             adapters=made.adapters,
             engine=made.serving.engine,
             executor=LocalExecutor(
-                made.data.lessons, around, made.outputs("lesson"), str(made.data.root), made.packs.lesson_environment
+                made.data.lessons,
+                around,
+                made.outputs("lesson"),
+                str(made.data.root),
+                made.packs.lesson_environment,
+                warm(plan, made.settings.trainer_warm_s, self.tasks),
             ),
             builder=JobBuilder(self.journal, made.adapters, plan),
             plan=plan,
@@ -69,18 +77,22 @@ class Front:
         )
 
 
+def warm(plan: Plan, seconds: float, tasks: TaskGroup) -> Warm | None:
+    """Who keeps the trainer between lessons; None where its memory is the engine's then, or nobody wants it."""
+    return Warm(tasks, seconds) if seconds and not plan.rest_for_lessons else None
+
+
 @asynccontextmanager
 async def front(made: Made, start: Start, status: Callable[[], StackStatus], control: Control) -> AsyncIterator[Front]:
     """Journal and API, answering inside the block."""
-    async with open_journal(f"sqlite:///{made.data.journal}") as journal:
-        inside = Front(made, start, journal, WarmUp())
+    async with open_journal(f"sqlite:///{made.data.journal}") as journal, anyio.create_task_group() as tg:
+        inside = Front(made, start, journal, WarmUp(), tg)
         context = api_context(inside, status, control)
-        async with anyio.create_task_group() as tg:
-            host, port = made.settings.api_host, made.settings.api_port
-            await tg.start(lambda **started: serve(create_app(context), host=host, port=port, **started))
-            tg.start_soon(start.turns.watch, partial(one_token, made.serving.engine))
-            yield inside
-            tg.cancel_scope.cancel()
+        host, port = made.settings.api_host, made.settings.api_port
+        await tg.start(lambda **started: serve(create_app(context), host=host, port=port, **started))
+        tg.start_soon(start.turns.watch, partial(one_token, made.serving.engine))
+        yield inside
+        tg.cancel_scope.cancel()
 
 
 def api_context(inside: Front, status: Callable[[], StackStatus], control: Control) -> ApiContext:

@@ -1,29 +1,25 @@
-"""Runs a lesson in a child process of this machine: cancelling works, and all memory comes back when it ends."""
+"""Runs a lesson in a child process of this machine: cancelling works, and all memory comes back when that ends."""
 
 import os
 import shutil
-import sys
 import sysconfig
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import anyio
 from pydantic import ValidationError
 
-from supervisor.distill.job import FAILURE, JOB, PROGRESS, RESULT, DistillFailure, DistillJob, DistillResult, Progress
+from supervisor.distill.job import FAILURE, JOB, RESULT, DistillFailure, DistillJob, DistillResult
 from supervisor.errors import DistillFailed, TrainerKilled
 from supervisor.executors.executor import OnProgress
+from supervisor.executors.trainer import Around, Warm, started
 from supervisor.services.output import Output
-from supervisor.services.process import Command, running
-
-POLL = 0.1  # seconds between looks at the progress file
 
 
 @dataclass(frozen=True)
 class LocalExecutor:
     """``scratch`` holds one folder per job, gone when the job ends. ``complete``: asked at each lesson, for by then a
-    torch for the GPU may have come.
+    torch for the GPU may have come. ``warm``: who keeps the trainer between lessons; None: each has its own.
     """
 
     scratch: Path
@@ -31,25 +27,28 @@ class LocalExecutor:
     output: Output
     owner: str  # see services.reaper.sweep
     complete: Callable[[Mapping[str, str]], Mapping[str, str]] = dict
+    warm: Warm | None = None
 
     async def run(self, job: DistillJob, on_progress: OnProgress) -> DistillResult:
         folder = self.scratch / job.id
         try:
             prepare(folder, job)
-            argv = (sys.executable, "-m", "supervisor.distill", str(folder))
-            kept = bytecode(self.environment.get("HOME"), Path(sysconfig.get_path("purelib")))
-            env = {**self.complete(self.environment), **kept, "TMPDIR": str(folder)}  # torch leaves a cache there
-            command = Command(argv, env=env)
-            async with (
-                running(command, grace=2.0, output=self.output, owner=self.owner) as process,
-                anyio.create_task_group() as tg,
-            ):
-                tg.start_soon(follow, folder / PROGRESS, on_progress)
-                code = await process.wait()
-                tg.cancel_scope.cancel("the trainer ended")
+            environment = trainer_environment(self.complete(self.environment), job.threads)
+            around = Around(self.scratch, environment, self.output, self.owner)
+            async with started(around) if self.warm is None else self.warm.lent(around) as trainer:
+                code = await trainer.teach(folder, on_progress)
             return outcome(job, folder, code)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def trainer_environment(around: Mapping[str, str], threads: int) -> dict[str, str]:
+    """``around`` with what a trainer must find at its start: torch asks for some of it once only.
+
+    Sets of words have one order in all trainers, for what is written of them shall not differ.
+    """
+    kept = bytecode(around.get("HOME"), Path(sysconfig.get_path("purelib")))
+    return {**around, **kept, "OMP_NUM_THREADS": str(threads), "PYTHONHASHSEED": "0"}
 
 
 def bytecode(home: str | None, packages: Path) -> dict[str, str]:
@@ -82,16 +81,3 @@ def outcome(job: DistillJob, folder: Path, code: int) -> DistillResult:
             job.id, f"the trainer ended with code {code} and left no result; its output is in the log folder"
         ) from exc
     raise DistillFailed(job.id, problem)
-
-
-async def follow(path: Path, on_progress: OnProgress) -> None:
-    """Pass each whole line of a growing file on, until cancelled."""
-    seen = 0
-    while True:
-        await anyio.sleep(POLL)
-        if not path.exists():
-            continue
-        *lines, _unfinished = path.read_bytes()[seen:].split(b"\n")
-        for line in lines:
-            seen += len(line) + 1
-            await on_progress(Progress.model_validate_json(line))

@@ -5,7 +5,17 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, PositiveFloat, PositiveInt, SecretStr
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    SecretStr,
+)
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 SPAN = re.compile(r"([1-9][0-9]{0,5})(m|h|d)")
@@ -144,6 +154,10 @@ class Settings(BaseModel):
 
     lesson_timeout_s: PositiveFloat = Field(1800.0, validation_alias=named("CLAWLAMA_LESSON_TIMEOUT_S"))
     """Seconds after which a lesson that has not ended is stopped."""
+
+    trainer_warm_s: NonNegativeFloat = Field(300.0, validation_alias=named("CLAWLAMA_TRAINER_WARM_S"))
+    """Seconds that the trainer stays after a lesson, with what the next one would have to load first; 0: it ends with
+    each, as it always does on a GPU and where the engine rests for lessons."""
 
     drain_timeout_s: PositiveFloat = Field(
         30.0, validation_alias=named("CLAWLAMA_FEEDBACK_DRAIN_TIMEOUT_S", "FEEDBACK_DRAIN_TIMEOUT_S")

@@ -12,7 +12,8 @@ import pytest
 
 from supervisor.distill.job import FAILURE, RESULT, DistillFailure, DistillJob, LoraShape, Progress, Sample, Training
 from supervisor.errors import DistillFailed, TrainerKilled
-from supervisor.executors.local import LocalExecutor, bytecode, follow, outcome
+from supervisor.executors.local import LocalExecutor, bytecode, outcome, trainer_environment
+from supervisor.executors.trainer import follow
 from supervisor.services.output import Output
 from tests.learning.results import result
 
@@ -42,7 +43,7 @@ def executor(scratch: Path) -> LocalExecutor:
 
 def trainers(scratch: Path) -> list[psutil.Process]:
     """Our children that work in this folder."""
-    return [child for child in psutil.Process().children() if str(scratch / "les-1") in child.cmdline()]
+    return [child for child in psutil.Process().children() if child.environ()["TMPDIR"].startswith(str(scratch))]
 
 
 async def heed(_progress: Progress) -> None:
@@ -71,18 +72,23 @@ async def test_a_lesson_on_a_model_that_is_not_there_fails_naming_it(tmp_path: P
     assert not any((tmp_path / "scratch").iterdir())
 
 
-async def test_what_a_trainer_leaves_in_its_temporary_folder_goes_with_the_job(tmp_path: Path) -> None:
+async def test_what_a_trainer_leaves_in_its_temporary_folder_goes_with_it(tmp_path: Path) -> None:
     scratch = tmp_path / "scratch"
-    seen: list[str] = []
+    seen: list[Path] = []
 
     def look() -> None:
-        seen.extend(trainer.environ()["TMPDIR"] for trainer in trainers(scratch))
+        seen.extend(Path(trainer.environ()["TMPDIR"]) for trainer in trainers(scratch))
+        (seen[0] / "cache").touch()
 
     with anyio.fail_after(120), pytest.raises(DistillFailed):
         await executor(scratch).run(job(tmp_path), acting(look))
 
-    assert set(seen) == {str(scratch / "les-1")}
+    assert {path.parent for path in seen} == {scratch}
     assert not any(scratch.iterdir())
+
+
+def test_a_trainer_starts_with_the_threads_of_its_lesson() -> None:
+    assert trainer_environment({"HOME": "/", "OMP_NUM_THREADS": "8"}, 2)["OMP_NUM_THREADS"] == "2"
 
 
 async def test_a_killed_trainer_is_a_failed_lesson_that_says_so(tmp_path: Path) -> None:
