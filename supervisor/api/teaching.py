@@ -17,6 +17,7 @@ class TrainingWishes(BaseModel, frozen=True, extra="forbid"):
     max_grad_norm: float | None = Field(None, ge=0, allow_inf_nan=False)
     kl_reg_weight: float | None = Field(None, ge=0, le=1)
     teacher_top_k: int | None = Field(None, ge=10, le=100)
+    support: Literal["teacher", "student"] | None = None
     updates: int | None = Field(None, ge=1, le=64)
     rounds: int | None = Field(None, ge=1, le=16)
     rollouts: int | None = Field(None, ge=1, le=8)
@@ -30,6 +31,7 @@ class TrainingWishes(BaseModel, frozen=True, extra="forbid"):
         return value
 
     def overrides(self) -> dict[str, Any]:
+        """Without the teacher, who is no wish: feedback that names it and feedback that does not share a lesson."""
         return self.model_dump(exclude_none=True, exclude={"teacher_mode"})
 
 

@@ -125,7 +125,7 @@ def training_for(wishes: Mapping[str, Any], plan: Plan) -> Training:
         "rollouts": recipe.rollouts,
         "kl_reg_weight": recipe.kl_reg_weight,
         "max_prompt_tokens": max(64, plan.context // 2),
-        **{name: value for name, value in wishes.items() if name != "teacher_mode" and value is not None},
+        **{name: value for name, value in wishes.items() if value is not None},
     }
     try:
         return Training.model_validate(values)

@@ -145,6 +145,7 @@ async def test_what_the_caller_wants_goes_over_the_recipe(room: Room) -> None:
     job = await room.job(learning_rate=2e-4, teacher_mode="self", alpha=None)
 
     assert job.training.learning_rate == 2e-4
+    assert job.training.teacher_mode == "self"
     assert job.training.alpha == TINY_RECIPE.alpha
 
 
@@ -153,6 +154,8 @@ async def test_what_the_caller_wants_goes_over_the_recipe(room: Room) -> None:
     [
         ({"alpha": 1.5}, "training value alpha=1.5: Input should be less than or equal to 1"),
         ({"learning_rate": 0}, "training value learning_rate=0: Input should be greater than 0"),
+        ({"teacher_mode": "remote"}, "training value teacher_mode='remote': Input should be 'self'"),
+        ({"support": "both"}, "training value support='both': Input should be 'teacher' or 'student'"),
         ({"optimizer": "sgd"}, "training value optimizer='sgd': Extra inputs are not permitted"),
     ],
 )
