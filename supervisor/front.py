@@ -56,14 +56,13 @@ class Front:
 
     def _teaching(self, plan: Plan) -> Teaching:
         made = self.made
-        around = {**child_environment(), "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore::FutureWarning"}
         return Teaching(
             journal=self.journal,
             adapters=made.adapters,
             engine=made.serving.engine,
             executor=LocalExecutor(
                 made.data.lessons,
-                around,
+                child_environment(),
                 made.outputs("lesson"),
                 str(made.data.root),
                 made.packs.lesson_environment,

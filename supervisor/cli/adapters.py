@@ -21,6 +21,10 @@ def adapters(
     use: Annotated[
         str | None, typer.Option(metavar="VERSION", help="Serve this version from now on; 'base': the bare model.")
     ] = None,
+    remake: Annotated[
+        str | None, typer.Option(metavar="VERSION", help="Teach this version's lesson again and compare the bytes.")
+    ] = None,
+    base: Annotated[Path | None, typer.Option(help="For --remake: where its base model is now.")] = None,
     data: Data = None,
     json: AsJson = False,
 ) -> None:
@@ -29,6 +33,12 @@ def adapters(
     Listing works without a running clawlama too. The next lesson continues from the version that serves. What was
     learned on one model waits for it while another serves.
     """
+    if remake is not None:
+        from supervisor.cli.remake import show_remake  # noqa: PLC0415 - all that a lesson needs; listing needs little
+
+        if not show_remake(load_settings(data=data), remake, base, json=json):
+            raise typer.Exit(1)
+        return
     if use is not None:
         with connected(load_settings(data=data)) as client:
             version = None if use == BASE else use

@@ -15,6 +15,12 @@ from supervisor.executors.executor import OnProgress
 from supervisor.executors.trainer import Around, Warm, started
 from supervisor.services.output import Output
 
+SETTLED = {
+    "HF_HUB_OFFLINE": "1",
+    "PYTHONWARNINGS": "ignore::FutureWarning",
+    "PYTHONHASHSEED": "0",  # a set of words, once written, has the same order in all trainers
+}
+
 
 @dataclass(frozen=True)
 class LocalExecutor:
@@ -43,12 +49,9 @@ class LocalExecutor:
 
 
 def trainer_environment(around: Mapping[str, str], threads: int) -> dict[str, str]:
-    """``around`` with what a trainer must find at its start: torch asks for some of it once only.
-
-    Sets of words have one order in all trainers, for what is written of them shall not differ.
-    """
+    """``around`` with what a trainer must find at its start: torch asks for some of it once only."""
     kept = bytecode(around.get("HOME"), Path(sysconfig.get_path("purelib")))
-    return {**around, **kept, "OMP_NUM_THREADS": str(threads), "PYTHONHASHSEED": "0"}
+    return {**around, **kept, **SETTLED, "OMP_NUM_THREADS": str(threads)}
 
 
 def bytecode(home: str | None, packages: Path) -> dict[str, str]:

@@ -102,6 +102,7 @@ class Kept:
     gone: anyio.Event
 
     def fits(self, around: Around) -> bool:
+        self.trainer.process.look()  # it may have ended just now
         return self.around == around and not self.scope.cancel_called and self.trainer.process.returncode is None
 
     async def end(self) -> None:

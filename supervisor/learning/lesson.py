@@ -14,7 +14,7 @@ from pathlib import Path
 import anyio
 import structlog
 
-from supervisor.adapters.manifest import Manifest
+from supervisor.adapters.manifest import FileRecord, Manifest
 from supervisor.adapters.store import AdapterStore, AdapterVersion, file_records
 from supervisor.distill.job import DistillJob, DistillResult, Progress
 from supervisor.engines.engine import Engine, Version
@@ -23,6 +23,7 @@ from supervisor.executors.executor import Executor
 from supervisor.journal.journal import Journal
 from supervisor.journal.records import Lesson
 from supervisor.learning.gate import Limits, judge
+from supervisor.learning.inputs import Digests, adapter_files, samples_sha256
 from supervisor.learning.proof import Proof, prove
 from supervisor.learning.queue import JobBuilder
 from supervisor.plan.plan import Plan
@@ -57,6 +58,7 @@ class Teaching:
     code_version: str
     timeout: float  # seconds for the training
     limits: Limits = field(default_factory=Limits)
+    digests: Digests = field(default_factory=Digests)
 
 
 @dataclass
@@ -129,6 +131,7 @@ async def train(teaching: Teaching, lesson: Lesson, clock: Clock) -> AdapterVers
             job = await teaching.builder.build(lesson, staged, weights)
             async with rested(teaching, lesson, clock):
                 result = await trained(teaching, lesson, job, clock)
+            base = await anyio.to_thread.run_sync(teaching.digests.base_files, weights, teaching.base.digest)
         verdict = judge(result, teaching.limits)
         if not verdict.passed:
             await teaching.journal.update_lesson(lesson.id, metrics=result.metrics)
@@ -136,7 +139,7 @@ async def train(teaching: Teaching, lesson: Lesson, clock: Clock) -> AdapterVers
         async with clock.timing("save"):
             (staged / JOB_FILE).write_text(job.model_dump_json())
             (staged / RESULT_FILE).write_text(result.model_dump_json())
-            manifest = await anyio.to_thread.run_sync(describe, teaching, lesson, name, job, result)
+            manifest = await anyio.to_thread.run_sync(describe, teaching, lesson, name, job, result, base)
             return await anyio.to_thread.run_sync(teaching.adapters.commit, staged, manifest)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
@@ -219,13 +222,16 @@ def far_off(proof: Proof) -> str:
     )
 
 
-def describe(teaching: Teaching, lesson: Lesson, name: str, job: DistillJob, result: DistillResult) -> Manifest:
+def describe(
+    teaching: Teaching, lesson: Lesson, name: str, job: DistillJob, result: DistillResult, base: dict[str, FileRecord]
+) -> Manifest:
     """The manifest of a staged version."""
-    parent = teaching.adapters.current(lesson.adapter)
+    store = teaching.adapters
+    parent = None if job.parent is None else store.version(lesson.adapter, job.parent.name).manifest
     return Manifest(
         adapter=lesson.adapter,
         version=name,
-        parent=parent.manifest.version if parent else None,
+        parent=parent and parent.version,
         created=datetime.now(UTC),
         base_model=teaching.plan.model.name,
         base_digest=teaching.base.digest,
@@ -237,6 +243,11 @@ def describe(teaching: Teaching, lesson: Lesson, name: str, job: DistillJob, res
         metrics=result.metrics,
         code_version=teaching.code_version,
         files=file_records(job.out),
+        step_before=parent.step if parent else 0,
+        samples_sha256=samples_sha256(job),
+        base_files=base,
+        adapter_files=adapter_files(store, job),
+        made_with={} if result.made_with is None else result.made_with.model_dump(mode="json"),
     )
 
 

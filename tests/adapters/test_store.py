@@ -1,4 +1,5 @@
 import hashlib
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -366,3 +367,13 @@ def test_a_link_to_a_version_that_is_gone_is_an_error_and_not_the_bare_base(stor
 )
 def test_older_ways_to_write_a_name_mean_the_same(name: str, meant: str) -> None:
     assert base_name(name) == meant
+
+
+def test_a_manifest_of_the_first_schema_is_read(tmp_path: Path) -> None:
+    version = made(AdapterStore(tmp_path))
+    path = version.folder / "manifest.json"
+    later = {"step_before", "samples_sha256", "base_files", "adapter_files", "made_with"}
+    old = {name: value for name, value in json.loads(path.read_text()).items() if name not in later}
+    path.write_text(json.dumps(old | {"schema_version": 1}))
+
+    assert AdapterStore(tmp_path).version(NAME, "v0001").manifest.schema_version == 1
