@@ -8,16 +8,24 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from transformers.utils.logging import disable_progress_bar
 
 from supervisor.distill.gguf_base import model_from
+from supervisor.distill.gguf_config import config_of
 from supervisor.distill.gguf_read import GgufModel
 from supervisor.distill.gguf_vocabulary import vocabulary
+from supervisor.distill.memory import free_memory, wants_packing
 from supervisor.errors import DistillError
 
 FLOAT32_BELOW = 1_000_000_000  # parameters; above, bfloat16 halves the memory and the rounding no longer matters
 
 
-def load_base(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Frozen, in evaluation mode, on the CPU. Raises DistillError when there is no usable model."""
-    model, tokenizer = from_gguf(path) if path.is_file() else from_folder(path)
+def load_base(
+    path: Path, *, packed: bool | None = None, context: int | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Frozen, in evaluation mode, on the CPU. Raises DistillError when there is no usable model.
+
+    ``packed``: whether a GGUF's matrices stay in it as they are; None: if memory is too small for the dense model.
+    ``context``: tokens that the engine keeps, where a model's rotation depends on that (Phi-3).
+    """
+    model, tokenizer = from_gguf(path, packed=packed, context=context) if path.is_file() else from_folder(path)
     if tokenizer.eos_token is None:
         raise DistillError(f"base model {path}: its tokenizer names no end-of-turn token (eos_token)")
     model.requires_grad_(False)
@@ -35,11 +43,17 @@ def from_folder(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]
     return model, tokenizer
 
 
-def from_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def from_gguf(
+    path: Path, *, packed: bool | None = None, context: int | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     source = GgufModel(path)
-    tokenizer = vocabulary(source)  # first: it is quick to fail
+    config_of(source)  # first, with the tokenizer: these are quick to fail
+    tokenizer = vocabulary(source)
     numbers = sum(prod(tensor.shape) for tensor in source.tensors.values())
-    return model_from(source, precision(numbers)), tokenizer
+    dtype = precision(numbers)
+    if packed is None:
+        packed = wants_packing(numbers * dtype.itemsize, free_memory())
+    return model_from(source, dtype, packed=packed, context=context), tokenizer
 
 
 def precision(parameters: int) -> torch.dtype:

@@ -44,9 +44,13 @@ def dequantize(blocks: Tensor, kind: Kind, dtype: torch.dtype, out: Tensor | Non
 
 
 def check_kind(kind: Kind, what: str = "this tensor") -> None:
-    if kind not in PLAIN and kind not in UNPACKED:
+    if not is_known(kind):
         known = ", ".join(one.name for one in (*PLAIN, *UNPACKED))
         raise GgufError(f"{what} is stored as {kind.name}, which cannot be read; lessons know {known}")
+
+
+def is_known(kind: Kind) -> bool:
+    return kind in PLAIN or kind in UNPACKED
 
 
 def columns_of(blocks: Tensor, kind: Kind) -> int:
@@ -100,7 +104,7 @@ def q4_k(packed: Tensor, out: Tensor) -> None:
 def q5_k(packed: Tensor, out: Tensor) -> None:
     """176 bytes: as Q4_K, with 32 bytes of fifth bits before the halves; bit g of byte i is for value 32 g + i."""
     words = packed.view(torch.int64)
-    halves = words[:, 6:].unflatten(1, (4, 4))
+    halves = words[:, 6:].view(-1, 4, 4)
     fifth = words[:, None, 2:6] >> torch.arange(0, 8, 2, device=out.device)[:, None]  # (N, 4, 4): of the low ones
     low, high = out.view(-1, 4, 2, 32).unbind(2)
     low.copy_((halves & LOW | (fifth & ONES) << 4).view(torch.uint8))

@@ -1,132 +1,133 @@
 """A base model straight from the GGUF that is served: no second download, and just those rounded weights.
 
-Memory: the whole model in the chosen precision, and a few thousand rows in float32 while they are copied.
+Dense: the whole model in the chosen precision, one tensor after the other, a few rows at a time. Packed: matrices stay
+in the file, which is mapped, and are unpacked for each matmul; memory is then about the file's size, and can be less.
 """
 
-from collections.abc import Iterator
-from typing import Any
+from math import prod
 
 import gguf
 import numpy as np
 import torch
-from transformers import (
-    LlamaConfig,
-    LlamaForCausalLM,
-    PreTrainedConfig,
-    PreTrainedModel,
-    Qwen2Config,
-    Qwen2ForCausalLM,
-    Qwen3Config,
-    Qwen3ForCausalLM,
-)
+from torch import Tensor, nn
+from transformers import PreTrainedConfig, PreTrainedModel
 
+from supervisor.distill.dequantize import is_known
+from supervisor.distill.gguf_config import KINDS, config_of
 from supervisor.distill.gguf_model import ARCHITECTURES, rotated_heads
 from supervisor.distill.gguf_read import GgufModel
+from supervisor.distill.packed import PackedEmbedding, PackedLinear, packed_from, unturned
 from supervisor.errors import DistillError
 
-KINDS: dict[str, tuple[type[PreTrainedConfig], type[PreTrainedModel]]] = {
-    "llama": (LlamaConfig, LlamaForCausalLM),
-    "qwen2": (Qwen2Config, Qwen2ForCausalLM),
-    "qwen3": (Qwen3Config, Qwen3ForCausalLM),
-}
 ROWS = 4096  # at a time
 ROPE_FACTORS = "rope_freqs.weight"  # what Llama 3.1 divides its rotation frequencies by
 
 
-def model_from(source: GgufModel, dtype: torch.dtype) -> PreTrainedModel:
+def model_from(
+    source: GgufModel, dtype: torch.dtype, *, packed: bool = False, context: int | None = None
+) -> PreTrainedModel:
     """Raises DistillError naming what this loader does not know: nothing is left out silently."""
-    config, kind = config_of(source), KINDS[source.architecture][1]
+    config = config_of(source, context=context)
     with torch.device("meta"):
-        model = kind(config)
-    model.model.rotary_emb = type(model.model.rotary_emb)(config)  # computed, not loaded
-    names = gguf.get_tensor_name_map(ARCHITECTURES[source.architecture], config.num_hidden_layers)
-    left = set(source.tensors)
-    for module, parameter, ours in parameters(model):
-        name = names.get_name(ours, try_suffixes=(".weight", ".bias"))
-        if name not in source.tensors:
-            raise DistillError(f"{source.path} has no {name or ours}; it is not a whole {source.architecture} model")
-        values = loaded(source, name, config, dtype)
-        if values.shape != getattr(module, parameter).shape:
-            raise DistillError(f"{source.path}: {name} is {tuple(values.shape)}, which its own description denies")
-        setattr(module, parameter, torch.nn.Parameter(values, requires_grad=False))
-        left.discard(name)
+        model = KINDS[source.architecture].model(config)
+    rebuild_buffers(model)
+    places = tensors_of(source, model)
+    left = set(source.tensors) - KINDS[source.architecture].unread - set(places.values())
     if ROPE_FACTORS in left:
-        factors = torch.from_numpy(source.load(ROPE_FACTORS))
-        model.model.rotary_emb.inv_freq /= factors
-        model.model.rotary_emb.original_inv_freq = model.model.rotary_emb.inv_freq.clone()
+        stretch_rotation(model, torch.from_numpy(source.load(ROPE_FACTORS)))
         left.discard(ROPE_FACTORS)
     if left:
         raise DistillError(
             f"{source.path} holds {len(left)} tensors that lessons do not know, {min(left)} for one; "
             f"it is not a plain {source.architecture} model, choose another"
         )
-    model.tie_weights()
+    fill(model, source, places, dtype, packed=packed)
     return model
 
 
-def parameters(model: PreTrainedModel) -> Iterator[tuple[torch.nn.Module, str, str]]:
-    """Each parameter as (its module, its name there, its full name); a tied one once."""
-    for full, _ in list(model.named_parameters()):
-        path, _, name = full.rpartition(".")
-        yield model.get_submodule(path), name, full
+def rebuild_buffers(model: PreTrainedModel) -> None:
+    """What transformers computes instead of loading."""
+    decoder = model.model
+    decoder.rotary_emb = type(decoder.rotary_emb)(model.config)
+    if hasattr(decoder.embed_tokens, "embed_scale"):  # Gemma's
+        decoder.embed_tokens.embed_scale = torch.tensor(decoder.embed_tokens.scalar_embed_scale)
 
 
-def config_of(source: GgufModel) -> PreTrainedConfig:
-    if source.architecture not in KINDS:
-        raise DistillError(
-            f"{source.path} has architecture {source.architecture!r}; lessons from a GGUF are known for "
-            f"{', '.join(sorted(KINDS))}. It serves, but to teach it choose another model, or a folder with the "
-            "Hugging Face files beside the GGUF"
-        )
-    if source.of_model("expert_count"):
-        raise DistillError(
-            f"{source.path} is a mixture of experts, which lessons do not know yet; choose another model"
-        )
-    if "token_embd.weight" not in source.tensors:
-        raise DistillError(f"{source.path} has no token_embd.weight; it is not a whole model")
-    heads = source.number("attention.head_count")
-    width = source.of_model("attention.key_length") or source.number("embedding_length") // heads
-    turned = source.of_model("rope.dimension_count") or width
-    if int(turned) != int(width):
-        raise DistillError(f"{source.path} rotates {turned} of {width} values of a head, which lessons do not know")
-    return KINDS[source.architecture][0](
-        vocab_size=source.tensors["token_embd.weight"].shape[0],
-        hidden_size=source.number("embedding_length"),
-        intermediate_size=source.number("feed_forward_length"),
-        num_hidden_layers=source.number("block_count"),
-        num_attention_heads=heads,
-        num_key_value_heads=source.number("attention.head_count_kv")
-        if source.of_model("attention.head_count_kv")
-        else heads,
-        head_dim=int(width),
-        max_position_embeddings=source.number("context_length"),
-        rms_norm_eps=float(source.of_model("attention.layer_norm_rms_epsilon")),
-        rope_parameters=rope(source),
-        tie_word_embeddings="output.weight" not in source.tensors,
-    )
+def tensors_of(source: GgufModel, model: PreTrainedModel) -> dict[str, str]:
+    """The file's name for each parameter; a tied one once."""
+    names = gguf.get_tensor_name_map(ARCHITECTURES[source.architecture], model.config.num_hidden_layers)
+    found: dict[str, str] = {}
+    for ours, parameter in model.named_parameters():
+        name = names.get_name(ours, try_suffixes=(".weight", ".bias"))
+        if name not in source.tensors:
+            raise DistillError(f"{source.path} has no {name or ours}; it is not a whole {source.architecture} model")
+        if source.tensors[name].shape != tuple(parameter.shape):
+            raise DistillError(
+                f"{source.path}: {name} is {source.tensors[name].shape}, which its own description denies"
+            )
+        found[ours] = name
+    return found
 
 
-def rope(source: GgufModel) -> dict[str, Any]:
-    theta = float(source.of_model("rope.freq_base") or 10000.0)
-    scaling = source.of_model("rope.scaling.type")
-    match scaling:
-        case None | "none":
-            return {"rope_type": "default", "rope_theta": theta}
-        case "linear":
-            return {"rope_type": "linear", "rope_theta": theta, "factor": float(source.of_model("rope.scaling.factor"))}
-    raise DistillError(f"{source.path} stretches its context by {scaling!r}, which lessons do not know; choose another")
+def stretch_rotation(model: PreTrainedModel, factors: Tensor) -> None:
+    rotation = model.model.rotary_emb
+    rotation.inv_freq /= factors
+    rotation.original_inv_freq = rotation.inv_freq.clone()
 
 
-def loaded(source: GgufModel, name: str, config: PreTrainedConfig, dtype: torch.dtype) -> torch.Tensor:
-    """A tensor in transformers' order of rows: ``llama`` files alternate what transformers keeps in halves."""
-    heads = rotated_heads(source.architecture, name, config.num_attention_heads, config.num_key_value_heads)
-    if heads is not None:
-        rows = source.load(name)
-        split = rows.reshape(heads, rows.shape[0] // heads // 2, 2, *rows.shape[1:])
-        return torch.from_numpy(np.ascontiguousarray(split.swapaxes(1, 2).reshape(rows.shape))).to(dtype)
+def fill(
+    model: PreTrainedModel, source: GgufModel, places: dict[str, str], dtype: torch.dtype, *, packed: bool
+) -> None:
+    for ours, name in places.items():
+        path, _, parameter = ours.rpartition(".")
+        module = model.get_submodule(path)
+        if packed and isinstance(module, nn.Linear | nn.Embedding) and stays_packed(source, name):
+            replace(model, path, module, source, name, dtype)
+        else:
+            values = loaded(source, name, model.config, dtype)
+            setattr(module, parameter, nn.Parameter(values, requires_grad=False))
+    embedding = model.model.embed_tokens
+    if not model.config.tie_word_embeddings:
+        return
+    if isinstance(embedding, PackedEmbedding):
+        model.lm_head = PackedLinear(embedding.packed, dtype)
+    else:
+        model.tie_weights()
+
+
+def stays_packed(source: GgufModel, name: str) -> bool:
+    tensor = source.tensors[name]
+    return len(tensor.shape) == 2 and is_known(tensor.kind)
+
+
+def replace(
+    model: PreTrainedModel, path: str, module: nn.Module, source: GgufModel, name: str, dtype: torch.dtype
+) -> None:
+    """The module by its packed twin; a bias that is loaded already, or later, goes with it."""
+    packed = packed_from(source, name, turned(source, name, model.config))
+    if isinstance(module, nn.Embedding):
+        twin: nn.Module = PackedEmbedding(packed, dtype, getattr(module, "scalar_embed_scale", None))
+    else:
+        assert isinstance(module, nn.Linear)
+        twin = PackedLinear(packed, dtype, module.bias)
+    above, _, leaf = path.rpartition(".")
+    setattr(model.get_submodule(above), leaf, twin)
+
+
+def turned(source: GgufModel, name: str, config: PreTrainedConfig) -> int | None:
+    """``llama`` files alternate what transformers keeps in halves: the heads of which this is so."""
+    return rotated_heads(source.architecture, name, config.num_attention_heads, config.num_key_value_heads)
+
+
+def loaded(source: GgufModel, name: str, config: PreTrainedConfig, dtype: torch.dtype) -> Tensor:
+    """A tensor's values as transformers has them."""
+    heads = turned(source, name, config)
+    if stays_packed(source, name):
+        return packed_from(source, name, heads).values(dtype)
     shape = source.tensors[name].shape
-    values = torch.empty(shape, dtype=dtype)
-    by_row = values.view(-1, shape[-1])
-    for first in range(0, len(by_row), ROWS):
-        by_row[first : first + ROWS] = torch.from_numpy(source.rows(name, slice(first, first + ROWS)))
-    return values
+    values = torch.empty(prod(shape[:-1]), shape[-1], dtype=dtype)
+    order = np.arange(len(values)) if heads is None else unturned(len(values), heads).numpy()
+    shift = KINDS[source.architecture].shift if name.endswith("norm.weight") else 0.0
+    for first in range(0, len(values), ROWS):
+        values[first : first + ROWS] = torch.from_numpy(source.rows(name, order[first : first + ROWS]) - shift)
+    return values.view(shape)

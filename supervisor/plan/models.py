@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from supervisor.errors import SettingsError
 
 BUNDLED = ("tiny-chat",)
-TEACHABLE = ("llama", "qwen2", "qwen3")  # kinds of GGUF that lessons read; the trainer refuses others
+TEACHABLE = ("llama", "qwen2", "qwen3", "gemma3", "phi3")  # kinds of GGUF that lessons read; the trainer refuses others
 
 
 class _Config(BaseModel):

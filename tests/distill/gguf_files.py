@@ -8,6 +8,12 @@ import numpy as np
 from gguf import GGMLQuantizationType as Kind
 from numpy.typing import NDArray
 
+K_QUANTS = {  # where the scales are, about how many steps a standard deviation is, and the scales of those
+    Kind.Q4_K: (0, 150, (1.0, 7.5)),
+    Kind.Q5_K: (0, 300, (1.0, 15.5)),
+    Kind.Q6_K: (208, 1400, (1.0,)),
+}
+
 
 def values(path: Path) -> dict[str, NDArray[np.float32]]:
     """Every tensor of a file as float32."""
@@ -53,20 +59,21 @@ def restored(source: Path, target: Path, kind: Kind) -> None:
     for tensor in reader.tensors:
         if len(tensor.shape) < 2:
             writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
-        elif kind == Kind.Q4_K:
-            writer.add_tensor(tensor.name, q4_k(tensor, generator), raw_dtype=kind)
+        elif kind in K_QUANTS:
+            writer.add_tensor(tensor.name, k_quant(tensor, kind, generator), raw_dtype=kind)
         else:
             writer.add_tensor(tensor.name, gguf.quants.quantize(np.array(tensor.data), kind), raw_dtype=kind)
     finished(writer)
 
 
-def q4_k(tensor: gguf.ReaderTensor, generator: np.random.Generator) -> NDArray[np.uint8]:
-    """Random values of about the same spread, 256 to a block of 144 bytes that begins with two scales."""
+def k_quant(tensor: gguf.ReaderTensor, kind: Kind, generator: np.random.Generator) -> NDArray[np.uint8]:
+    """Random values of about the same spread, 256 to a block; only its scales in half precision are chosen."""
     inputs, outputs = (int(side) for side in tensor.shape)
-    blocks = outputs * inputs // 256
-    raw = generator.integers(0, 256, (blocks, 144), dtype=np.uint8)
-    scale = float(tensor.data.std()) / 150
-    raw[:, :4] = np.tile(np.array([scale, 7.5 * scale], np.float16).view(np.uint8), (blocks, 1))
+    width = gguf.GGML_QUANT_SIZES[kind][1]
+    raw = generator.integers(0, 256, (outputs * inputs // 256, width), dtype=np.uint8)
+    place, share, per_step = K_QUANTS[kind]
+    scales = (float(tensor.data.std()) * np.array(per_step) / share).astype(np.float16).view(np.uint8)
+    raw[:, place : place + len(scales)] = scales
     return raw.reshape(outputs, -1)
 
 

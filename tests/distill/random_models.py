@@ -1,13 +1,21 @@
 """Small models with random weights, saved as transformers saves them."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
 from peft import LoraConfig, get_peft_model
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
     LlamaConfig,
     LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Phi3Config,
+    Phi3ForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     Qwen2Config,
@@ -35,40 +43,75 @@ SHAPE = {
     "max_position_embeddings": 512,
     "initializer_range": 0.12,  # wide, so that the best token is far from the second
 }
+YARN = {"rope_type": "yarn", "rope_theta": 5000.0, "factor": 4.0, "original_max_position_embeddings": 64}
 
 
-def of_kind(kind: str, folder: Path) -> PreTrainedModel:
-    match kind:
-        case "qwen3":
-            return qwen3(folder)
-        case "qwen3-untied":
-            return qwen3(folder, tied=False)
-        case "qwen2":
-            return qwen2(folder)
-        case "llama":
-            return llama(folder)
-        case _:
-            return llama(folder, llama3_rope=True)
+def of_kind(kind: str, folder: Path, **shape: object) -> PreTrainedModel:
+    makers: dict[str, Callable[..., PreTrainedModel]] = {
+        "qwen2": qwen2,
+        "qwen3": qwen3,
+        "qwen3-untied": partial(qwen3, tied=False),
+        "qwen3-yarn": partial(qwen3, rope_parameters=YARN),
+        "llama": llama,
+        "llama3-rope": partial(llama, llama3_rope=True),
+        "mistral": mistral,
+        "gemma3": gemma3,
+        "phi3": partial(phi3, stretched=False),
+        "phi3-long": partial(phi3, stretched=True),
+    }
+    return makers[kind](folder, **shape)
+
+
+def mistral(folder: Path, **shape: object) -> PreTrainedModel:
+    return _saved(MistralForCausalLM(MistralConfig(**SHAPE | {"head_dim": 32, "sliding_window": None} | shape)), folder)
+
+
+def gemma3(folder: Path, **shape: object) -> PreTrainedModel:
+    """Every second layer sees everything; the others, eight tokens, and rotate otherwise."""
+    rope = {
+        "full_attention": {"rope_type": "linear", "factor": 4.0, "rope_theta": 50_000.0},
+        "sliding_attention": {"rope_type": "default", "rope_theta": 2_000.0},
+    }
+    types = ["sliding_attention", "full_attention", "sliding_attention"]
+    own = {"head_dim": 32, "query_pre_attn_scalar": 32, "sliding_window": 8, "layer_types": types}
+    model = Gemma3ForCausalLM(Gemma3TextConfig(**SHAPE | own | {"rope_parameters": rope} | shape))
+    for name, weight in model.named_parameters():
+        if "norm" in name:
+            torch.nn.init.normal_(weight, std=0.2)  # zero otherwise, and nobody would miss it
+    return _saved(model, folder)
+
+
+def phi3(folder: Path, *, stretched: bool, **shape: object) -> PreTrainedModel:
+    """Three quarters of a head are rotated; ``stretched`` says how, beyond the context that it was trained on."""
+    width = int(str((SHAPE | shape)["hidden_size"])) // 4
+    rope: dict[str, object] = {"rope_type": "default", "rope_theta": 5000.0, "partial_rotary_factor": 0.75}
+    if stretched:
+        factors = [1.0 + index / 3 for index in range(width * 3 // 8)]
+        rope |= {"rope_type": "longrope", "short_factor": [1.1] * len(factors), "long_factor": factors}
+        rope |= {"original_max_position_embeddings": 256}
+    own = {"rope_parameters": rope, "original_max_position_embeddings": 256, "pad_token_id": None}
+    return _saved(Phi3ForCausalLM(Phi3Config(**SHAPE | own | shape)), folder)
 
 
 def qwen3(folder: Path, *, tied: bool = True, **shape: object) -> PreTrainedModel:
     return _saved(Qwen3(Qwen3Config(**SHAPE | shape, head_dim=32, tie_word_embeddings=tied)), folder)
 
 
-def qwen2(folder: Path) -> PreTrainedModel:
-    model = Qwen2ForCausalLM(Qwen2Config(**SHAPE))
+def qwen2(folder: Path, **shape: object) -> PreTrainedModel:
+    model = Qwen2ForCausalLM(Qwen2Config(**SHAPE | shape))
     for name, weight in model.named_parameters():
         if name.endswith("bias"):
             torch.nn.init.normal_(weight, std=0.2)  # zero otherwise, and nobody would miss it
     return _saved(model, folder)
 
 
-def llama(folder: Path, *, llama3_rope: bool = False) -> PreTrainedModel:
+def llama(folder: Path, *, llama3_rope: bool = False, **shape: object) -> PreTrainedModel:
     rope: dict[str, object] = {"rope_type": "default", "rope_theta": 5000.0}
     if llama3_rope:
         rope |= {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
         rope["original_max_position_embeddings"] = 64
-    return _saved(LlamaForCausalLM(LlamaConfig(**SHAPE, rope_parameters=rope, tie_word_embeddings=False)), folder)
+    config = LlamaConfig(**SHAPE | shape, rope_parameters=rope, tie_word_embeddings=False)
+    return _saved(LlamaForCausalLM(config), folder)
 
 
 def _saved(model: PreTrainedModel, folder: Path) -> PreTrainedModel:

@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 from supervisor.distill.base import load_base
 from supervisor.distill.batch import ids
 from supervisor.distill.gguf import export_model
-from supervisor.distill.gguf_base import KINDS
+from supervisor.distill.gguf_config import KINDS
 from supervisor.distill.gguf_model import ARCHITECTURES
 from supervisor.distill.lesson import run_lesson
 from supervisor.errors import DistillError
@@ -107,7 +107,7 @@ def test_a_lesson_from_a_gguf_makes_the_adapter_that_its_folder_makes(tmp_path: 
         ({"tokenizer.chat_template": None}, "no chat template.*hf.co"),
         ({"tokenizer.ggml.pre": "bloom"}, "gpt2/bloom"),
         ({"tokenizer.ggml.eos_token_id": None}, "no token that ends a turn"),
-        ({"qwen3.rope.scaling.type": "yarn"}, "'yarn'"),
+        ({"qwen3.rope.scaling.type": "dynamic"}, "'dynamic'"),
         ({"qwen3.block_count": 4}, "has no blk.3"),
         ({"qwen3.block_count": 2}, "tensors that lessons do not know, blk.2"),
         ({"qwen3.rope.dimension_count": 16}, "rotates 16 of 32"),
