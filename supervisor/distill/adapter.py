@@ -23,6 +23,13 @@ from supervisor.errors import DistillError
 
 OPTIMIZER = "optimizer.safetensors"
 ADAPTER = "default"
+FUSED = {  # matrices that Phi-3 keeps as one
+    "q_proj": "qkv_proj",
+    "k_proj": "qkv_proj",
+    "v_proj": "qkv_proj",
+    "gate_proj": "gate_up_proj",
+    "up_proj": "gate_up_proj",
+}
 
 
 def attach(model: PreTrainedModel, parent: Path | None, shape: LoraShape) -> PeftModel:
@@ -31,7 +38,7 @@ def attach(model: PreTrainedModel, parent: Path | None, shape: LoraShape) -> Pef
         return get_peft_model(
             model,
             LoraConfig(
-                r=shape.r, lora_alpha=shape.alpha, target_modules=list(shape.target_modules), task_type="CAUSAL_LM"
+                r=shape.r, lora_alpha=shape.alpha, target_modules=targets_of(model, shape), task_type="CAUSAL_LM"
             ),
         )
     return PeftModel.from_pretrained(model, parent, is_trainable=True)
@@ -45,6 +52,15 @@ def attached(base: PreTrainedModel, parent: Path | None, shape: LoraShape) -> It
         yield model
     finally:
         model.unload()
+
+
+def targets_of(model: PreTrainedModel, shape: LoraShape) -> list[str]:
+    """The shape's modules by the names that this model has for them. DistillError when it has no such module."""
+    present = {path.rpartition(".")[2] for path, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
+    found = [name if name in present else FUSED.get(name, name) for name in shape.target_modules]
+    if missing := sorted(set(found) - present):
+        raise DistillError(f"this model has no {missing[0]} to adapt; it has {', '.join(sorted(present))}")
+    return list(dict.fromkeys(found))
 
 
 def shape_of(model: PeftModel) -> LoraShape:

@@ -11,8 +11,10 @@ from gguf import GGUFReader
 from safetensors.torch import load_file, save_file
 from tokenizers import Regex, pre_tokenizers
 
+from supervisor.distill.adapter import targets_of
 from supervisor.distill.gguf import export_adapter, export_model
-from supervisor.errors import GgufError
+from supervisor.distill.job import LoraShape
+from supervisor.errors import DistillError, GgufError
 from tests.distill import random_models
 from tests.distill.llama_server import served
 
@@ -79,7 +81,7 @@ async def test_the_exported_adapter_changes_the_model_as_peft_does(
     architecture: str, options: dict[str, object], tmp_path: Path
 ) -> None:
     torch.manual_seed(2)
-    model = random_models.qwen3(tmp_path) if architecture == "qwen3" else random_models.llama(tmp_path)
+    model = random_models.of_kind(architecture, tmp_path)
     plain = [random_models.greedy(model, prompt, 24) for prompt in PROMPTS]
     export_model(tmp_path, tmp_path / "model.gguf", dtype="f32")
     adapted = random_models.random_adapter(model, tmp_path / "lora", **options)
@@ -91,6 +93,31 @@ async def test_the_exported_adapter_changes_the_model_as_peft_does(
     with anyio.fail_after(120):
         async with served(tmp_path / "model.gguf", tmp_path / "lora.gguf") as engine:
             assert [await engine.greedy(prompt, 24) for prompt in PROMPTS] == wanted
+
+
+@pytest.mark.parametrize("kind", ["gemma3", "phi3"])
+async def test_the_adapter_that_a_lesson_makes_is_served_for_other_families_too(kind: str, tmp_path: Path) -> None:
+    torch.manual_seed(2)
+    model = random_models.of_kind(kind, tmp_path)
+    export_model(tmp_path, tmp_path / "model.gguf", dtype="f32")
+    plain = [random_models.greedy(model, prompt, 24) for prompt in PROMPTS]
+    adapted = random_models.random_adapter(model, tmp_path / "lora", target_modules=targets_of(model, LoraShape()))
+
+    export_adapter(tmp_path / "lora", tmp_path / "lora.gguf", base=tmp_path / "model.gguf")
+
+    wanted = [random_models.greedy(adapted, prompt, 24) for prompt in PROMPTS]
+    assert wanted != plain
+    with anyio.fail_after(120):
+        async with served(tmp_path / "model.gguf", tmp_path / "lora.gguf") as engine:
+            assert [await engine.greedy(prompt, 24) for prompt in PROMPTS] == wanted
+
+
+def test_modules_go_by_the_names_that_the_model_has_for_them(tmp_path: Path) -> None:
+    model = random_models.of_kind("phi3", tmp_path)
+
+    assert targets_of(model, LoraShape()) == ["qkv_proj", "o_proj", "gate_up_proj", "down_proj"]
+    with pytest.raises(DistillError, match="no nothing_proj to adapt; it has down_proj"):
+        targets_of(model, LoraShape(target_modules=("q_proj", "nothing_proj")))
 
 
 def test_bfloat16_weights_arrive_exactly(tmp_path: Path) -> None:
