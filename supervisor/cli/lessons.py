@@ -45,6 +45,16 @@ def lessons_table(found: list[dict[str, Any]]) -> Table:
             str(one["feedback_count"]),
             one["version"] or "",
             "" if total is None else f"{total / 1000:.1f} s",
-            escape(one["error"] or ("" if one["state"] == "done" else one["step"])),
+            escape(one["error"] or (left_out(one["metrics"]) if one["state"] == "done" else one["step"])),
         )
     return table
+
+
+def left_out(metrics: dict[str, Any]) -> str:
+    """What a lesson did not learn from as it was written, in words."""
+    told = (
+        ("prompt_tokens_cut", "prompt tokens cut"),
+        ("reply_tokens_cut", "reply tokens cut"),
+        ("replies_respelled", "replies split otherwise by the engine"),
+    )
+    return ", ".join(f"{metrics[name]:.0f} {words}" for name, words in told if metrics.get(name))

@@ -37,7 +37,7 @@ TEMPLATE = """
     {%- elif not (loop.first and told) -%}
         {{- '<|im_start|>' + message.role + '\\n' -}}
         {%- if loop.last and message.reasoning_content -%}
-            {{- '<think>\\n' + message.reasoning_content + '\\n</think>\\n\\n' -}}
+            {{- '<think>\\n' + message.reasoning_content.strip('\\n') + '\\n</think>\\n\\n' -}}
         {%- endif -%}
         {{- text(message.content) -}}
         {%- for call in message.tool_calls or [] -%}

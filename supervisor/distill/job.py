@@ -49,7 +49,10 @@ class Training(Record):
     rollouts: int = Field(2, ge=1, le=8)
     """Fresh replies per prompt in each further round."""
     max_prompt_tokens: int = Field(4096, ge=64)
-    """A longer prompt keeps its first quarter and its last three quarters of this many tokens."""
+    """A longer prompt keeps its first quarter and its last three quarters of this many tokens. The feedback, which
+    only the teacher reads, is not counted and never cut."""
+    max_reply_tokens: int = Field(2048, ge=16)
+    """Of a longer reply the first so many tokens are learned from: memory grows with each."""
     seed: int = 0
 
 
@@ -73,7 +76,11 @@ class Sample(Record):
     """The assistant's message: content, reasoning_content, tool_calls."""
     closed: bool = True
     """False when the reply was cut off: its end is then not trained on."""
+    reply_tokens: int | None = None
+    """How many the engine sampled, the closing one included; None: nobody counted."""
     tools: tuple[dict[str, Any], ...] = ()
+    template: dict[str, Any] = {}
+    """What the chat template was told beside messages and tools, ``enable_thinking`` for one."""
     behaviour: Path | None = None
     """The adapter folder that wrote the reply; None: the bare base."""
 

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from supervisor.distill.adapter import attached, optimizer_for, save, shape_of
 from supervisor.distill.base import load_base
-from supervisor.distill.batch import Encoded, encode
+from supervisor.distill.batch import Encoded, cuts, encode
 from supervisor.distill.device import CPU, GPU_TROUBLE, best_device, name_of
 from supervisor.distill.gguf import export_adapter
 from supervisor.distill.job import DistillJob, DistillResult, Probe, Provenance
@@ -64,7 +64,8 @@ def taught(
     seconds: dict[str, float],
 ) -> DistillResult:
     started = monotonic()
-    samples = [encode(sample, tokenizer, max_prompt=job.training.max_prompt_tokens) for sample in job.samples]
+    limits = {"max_prompt": job.training.max_prompt_tokens, "max_reply": job.training.max_reply_tokens}
+    samples = [encode(sample, tokenizer, **limits) for sample in job.samples]
     optimizer, steps = optimizer_for(model, job.parent, learning_rate=job.training.learning_rate)
 
     before = fingerprints(model, samples)
@@ -81,7 +82,7 @@ def taught(
     return DistillResult(
         job=job.id,
         step=steps,
-        metrics={**metrics, "prompt_tokens_cut": float(sum(sample.cut for sample in samples))},
+        metrics={**metrics, **cuts(samples)},
         probes=tuple(
             probe(tokenizer, sample, was, is_now) for sample, was, is_now in zip(samples, before, after, strict=True)
         ),

@@ -165,6 +165,8 @@ def practice(model: PeftModel, samples: Sequence[Encoded], training: Training, r
             top_k=0,
             top_p=1.0,
             num_return_sequences=training.rollouts,
+            eos_token_id=one.closing,
+            pad_token_id=one.closing,
             max_new_tokens=longest_reply(len(one.reply)),
         )  # (R, P+T)
         fresh = (until_closed(row, one.closing) for row in written[:, prompt.shape[1] :].tolist())

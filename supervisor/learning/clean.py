@@ -12,6 +12,7 @@ from supervisor.errors import DistillError
 from supervisor.gateway.bookkeeping import as_written
 
 Message = dict[str, Any]
+THOUGHTS = ("reasoning_content", "reasoning", "thinking")  # what backends call them
 
 
 def clean_messages(messages: Sequence[Mapping[str, Any]]) -> tuple[Message, ...]:
@@ -67,7 +68,7 @@ def _cleaned(message: Mapping[str, Any]) -> Message:
     }
     if message.get("images"):
         raise DistillError("a message holds an image; lessons are about text only so far")
-    if thought := message.get("reasoning_content") or message.get("thinking"):
+    if thought := next((message[name] for name in THOUGHTS if message.get(name)), None):
         cleaned["reasoning_content"] = thought
     if calls := message.get("tool_calls"):
         cleaned["tool_calls"] = [tool_call(call) for call in calls]

@@ -67,7 +67,9 @@ class JobBuilder:
             completion.messages,
             completion.reply,
             closed=completion.finish_reason in {"stop", "tool_calls"},
+            reply_tokens=counted(completion),
             tools=completion.request.get("tools") or (),
+            template=told_the_template(completion.request),
             behaviour=self._wrote(completion),
         )
 
@@ -90,7 +92,9 @@ def sample(
     reply: Mapping[str, Any],
     *,
     closed: bool = True,
+    reply_tokens: int | None = None,
     tools: Sequence[Mapping[str, Any]] = (),
+    template: Mapping[str, Any] | None = None,
     behaviour: Path | None = None,
 ) -> Sample:
     cleaned = clean_messages(messages)
@@ -100,9 +104,26 @@ def sample(
         hindsight=with_hindsight(cleaned, feedback.text),
         reply=clean_message({**reply, "role": "assistant"}),
         closed=closed,
+        reply_tokens=reply_tokens,
         tools=tuple(dict(tool) for tool in tools),
+        template=dict(template or {}),
         behaviour=behaviour,
     )
+
+
+def counted(completion: Completion) -> int | None:
+    """Tokens of the reply, as the backend counted them; of several replies it counts all together."""
+    if completion.request.get("n") not in (None, 1):
+        return None
+    told = ((completion.usage or {}).get("completion_tokens"), (completion.timings or {}).get("predicted_n"))
+    return next((count for count in told if isinstance(count, int) and count > 0), None)
+
+
+def told_the_template(request: Mapping[str, Any]) -> dict[str, Any]:
+    """What the request says to the model's chat template: its own words for it, or Ollama's ``think``."""
+    values = request.get("chat_template_kwargs")
+    think = {"enable_thinking": request["think"]} if isinstance(request.get("think"), bool) else {}
+    return {**think, **values} if isinstance(values, Mapping) else think
 
 
 def with_hindsight(messages: Sequence[Message], feedback: str) -> tuple[Message, ...]:

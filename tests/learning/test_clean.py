@@ -90,8 +90,9 @@ def test_a_tools_answer_keeps_the_call_it_belongs_to() -> None:
     assert clean_message(message) == {"role": "tool", "content": "21 °C", "tool_call_id": "c1"}
 
 
-def test_thinking_is_kept_and_what_no_template_knows_is_not() -> None:
-    message = {"role": "assistant", "content": "Yes.", "reasoning_content": "Hm.", "refusal": None, "audio": None}
+@pytest.mark.parametrize("name", ["reasoning_content", "reasoning", "thinking"])
+def test_thinking_is_kept_and_what_no_template_knows_is_not(name: str) -> None:
+    message = {"role": "assistant", "content": "Yes.", name: "Hm.", "refusal": None, "audio": None}
 
     assert clean_message(message) == {"role": "assistant", "content": "Yes.", "reasoning_content": "Hm."}
 

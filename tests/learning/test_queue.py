@@ -117,6 +117,48 @@ async def test_the_end_of_a_reply_is_taught_only_if_the_model_ended_it(
     assert sample.closed is closed
 
 
+@pytest.mark.parametrize(
+    ("known", "count"),
+    [
+        ({}, 3),
+        ({"usage": None}, None),
+        ({"usage": None, "timings": {"predicted_n": 7}}, 7),
+        ({"request": {"n": 2}}, None),  # the count is that of both
+    ],
+)
+async def test_a_lesson_knows_how_many_tokens_the_engine_counted(
+    room: Room, known: dict[str, Any], count: int | None
+) -> None:
+    one = completion(**known)
+    await room.journal.add_completion(one)
+
+    (sample,) = (await room.job(feedback(completion_id=one.id))).samples
+
+    assert sample.reply_tokens == count
+
+
+@pytest.mark.parametrize(
+    ("request_said", "template"),
+    [
+        ({"think": False}, {"enable_thinking": False}),
+        (
+            {"chat_template_kwargs": {"enable_thinking": False, "date": "today"}},
+            {"enable_thinking": False, "date": "today"},
+        ),
+        ({"think": "high"}, {}),
+    ],
+)
+async def test_a_lesson_renders_chats_with_what_the_request_told_the_template(
+    room: Room, request_said: dict[str, Any], template: dict[str, Any]
+) -> None:
+    one = completion(request=request_said)
+    await room.journal.add_completion(one)
+
+    (sample,) = (await room.job(feedback(completion_id=one.id))).samples
+
+    assert sample.template == template
+
+
 async def test_a_lesson_goes_on_from_the_version_that_serves(room: Room) -> None:
     first, _second = made(room.adapters), made(room.adapters)
     room.adapters.promote(ADAPTER, "v0001")
