@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
+from importlib.metadata import version as package_version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -42,7 +43,7 @@ def show_remake(settings: Settings, name: str, base: Path | None, *, json: bool)
         places = [base] if base else [made_by.base, *bases(settings, version)]
         job = again(store, version, made_by, work / "out", places)
         result = anyio.run(taught, executor(settings, work, version), job, json)
-        remade = compared(store, version, job, result)
+        remade = compared(store, version, job, result, code_version=package_version("clawlama"))
         apart = {} if all(remade.same.values()) else distances(version.folder, job.out)
     if json:
         as_json({"version": name, **asdict(remade), "apart": apart})

@@ -36,8 +36,11 @@ class Digests:
 
 
 def samples_sha256(job: DistillJob) -> str:
-    """Of the samples as JSON with sorted keys and no spaces. Where the data folder lies makes no difference."""
-    samples = [sample.model_dump(mode="json", exclude={"behaviour"}) for sample in job.samples]
+    """Of the samples as JSON with sorted keys and no spaces.
+
+    Where the data folder lies makes no difference, and neither does a field that came later, with its default.
+    """
+    samples = [sample.model_dump(mode="json", exclude={"behaviour"}, exclude_defaults=True) for sample in job.samples]
     text = json.dumps(samples, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -66,13 +66,15 @@ def moved(job: DistillJob, version: AdapterVersion, root: Path) -> DistillJob:
     return job.model_copy(update={"parent": now(job.parent), "samples": samples})
 
 
-def compared(store: AdapterStore, version: AdapterVersion, job: DistillJob, result: DistillResult) -> Remade:
-    """The version and what was made in ``job.out`` just now."""
+def compared(
+    store: AdapterStore, version: AdapterVersion, job: DistillJob, result: DistillResult, *, code_version: str
+) -> Remade:
+    """The version and what was made in ``job.out`` just now, by us: ``code_version``."""
     made = version.manifest
     files = {name: record for name, record in made.files.items() if name not in OURS}
     return Remade(
         same={name: is_still(job.out / name, record) for name, record in files.items()},
-        unlike=(*unlike_inputs(store, made, job), *unlike_makers(made, result)),
+        unlike=(*unlike_inputs(store, made, job), *unlike_makers(made, result, code_version)),
     )
 
 
@@ -88,7 +90,9 @@ def unlike_inputs(store: AdapterStore, made: Manifest, job: DistillJob) -> Itera
             yield f"{path}, of the base model, has changed or is gone"
 
 
-def unlike_makers(made: Manifest, result: DistillResult) -> Iterator[str]:
+def unlike_makers(made: Manifest, result: DistillResult, code_version: str) -> Iterator[str]:
+    if made.code_version != code_version:
+        yield f"clawlama: {made.code_version} then, {code_version} now"
     now = {} if result.made_with is None else result.made_with.model_dump(mode="json")
     if not made.made_with:
         yield f"{made.version} does not say what it was made with"

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from dataclasses import replace
+from importlib.metadata import version as package_version
 from pathlib import Path
 
 import anyio
@@ -13,10 +14,11 @@ from typer.testing import CliRunner
 from supervisor.adapters.manifest import FileRecord
 from supervisor.adapters.store import AdapterStore, AdapterVersion
 from supervisor.cli.main import app
+from supervisor.distill.job import Sample
 from supervisor.errors import AdapterError
 from supervisor.executors.local import LocalExecutor
 from supervisor.executors.trainer import Warm
-from supervisor.learning.inputs import Digests
+from supervisor.learning.inputs import Digests, samples_sha256
 from supervisor.learning.lesson import result_of, teach
 from supervisor.learning.remake import again, compared, recorded
 from supervisor.services.output import Output
@@ -63,7 +65,8 @@ def test_a_lesson_taught_again_from_its_manifest_gives_the_same_bytes(school: Pa
     assert said["same"] == dict.fromkeys(
         ("adapter.gguf", "adapter_config.json", "adapter_model.safetensors", "optimizer.safetensors"), True
     )
-    assert (ended.exit_code, said["unlike"], said["apart"]) == (0, [], {})
+    assert said["unlike"] == [f"clawlama: test then, {package_version('clawlama')} now"]
+    assert (ended.exit_code, said["apart"]) == (0, {})
     assert not any((school / "lessons").iterdir())
 
 
@@ -89,7 +92,7 @@ def test_what_is_not_as_it_was_is_named(school: Path, store: AdapterStore, secon
     assert was.made_with is not None
     result = was.model_copy(update={"made_with": was.made_with.model_copy(update={"torch": "9.9"})})
 
-    assert compared(store, second, job, result).unlike == (
+    assert compared(store, second, job, result, code_version="test").unlike == (
         "what was taught is not what the manifest says",
         f"{other / 'config.json'}, of the base model, has changed or is gone",
         f"torch: {was.made_with.torch} then, 9.9 now",
@@ -104,7 +107,7 @@ def test_a_file_that_came_out_otherwise_is_told_from_the_others(
     (tmp_path / "out" / "optimizer.safetensors").unlink()
     job = again(store, second, recorded(second), tmp_path / "out", [second.folder])
 
-    same = compared(store, second, job, result_of(second)).same
+    same = compared(store, second, job, result_of(second), code_version="test").same
 
     assert {name for name, alike in same.items() if not alike} == {"adapter.gguf", "optimizer.safetensors"}
 
@@ -112,6 +115,19 @@ def test_a_file_that_came_out_otherwise_is_told_from_the_others(
 def test_a_base_model_that_is_nowhere_is_asked_for(store: AdapterStore, second: AdapterVersion, tmp_path: Path) -> None:
     with pytest.raises(AdapterError, match=r"is not at .*/before0/base; say where with --base"):
         again(store, second, recorded(second), tmp_path, [tmp_path / "gone"])
+
+
+class LaterSample(Sample):
+    """As a version of ours to come may have it."""
+
+    weight: float = 1.0
+
+
+def test_fields_that_came_later_leave_a_recorded_lesson_what_it_is(second: AdapterVersion) -> None:
+    job = recorded(second)
+    later = tuple(LaterSample.model_validate(sample.model_dump()) for sample in job.samples)
+
+    assert samples_sha256(job.model_copy(update={"samples": later})) == second.manifest.samples_sha256
 
 
 def test_a_file_of_the_base_is_counted_again_once_it_changes(tmp_path: Path) -> None:
