@@ -5,6 +5,7 @@ import weakref
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from supervisor.distill.lesson import run_lesson
 from supervisor.distill.shelf import Shelf, files_key
@@ -68,3 +69,14 @@ def test_a_lesson_on_a_kept_base_gives_the_bytes_of_one_on_a_fresh_base(tmp_path
         assert path.read_bytes() == (tmp_path / "warm" / path.name).read_bytes(), path.name
     assert (cold.probes, cold.metrics, cold.made_with) == (warm.probes, warm.metrics, warm.made_with)
     assert warm.seconds["load"] < cold.seconds["load"]
+
+
+def test_a_base_that_was_replaced_is_loaded_anew(tmp_path: Path) -> None:
+    base, shelf = chat_model(tmp_path / "base"), Shelf()
+    run_lesson(job(base, tmp_path / "v1"), silent, shelf=shelf)
+    weights = base / "model.safetensors"
+    save_file({name: 1.1 * tensor for name, tensor in load_file(weights).items()}, weights, metadata={"format": "pt"})
+
+    warm = run_lesson(job(base, tmp_path / "warm"), silent, shelf=shelf)
+
+    assert warm.probes == run_lesson(job(base, tmp_path / "cold"), silent).probes
