@@ -18,7 +18,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,17 +27,18 @@ import anyio
 from pydantic import TypeAdapter
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path[0] = str(ROOT)  # not this folder: gguf is a package, too
 
 from bench.learning_metrics import PREFERENCES, drift, self_rouge, share  # noqa: E402
 from bench.learning_plot import draw  # noqa: E402
 from bench.learning_room import Messages, Reply, Room, room  # noqa: E402
-from bench.learning_runs import Lesson, Point, Run, table  # noqa: E402
+from bench.learning_runs import Lesson, Point, Run, Told, table  # noqa: E402
 from bench.learning_score import Chat, Scorer, Scores  # noqa: E402
 from scripts.tiny_model.knowledge import HELD_OUT as UNSEEN  # noqa: E402
 from scripts.tiny_model.knowledge import TRAIN  # noqa: E402
 from scripts.tiny_model.tasks import HELD_OUT_TASKS  # noqa: E402
 from scripts.tiny_model.wordings import COMPLAINTS, HELD_OUT, REQUESTS, pick  # noqa: E402
+from supervisor.learning.queue import with_hindsight  # noqa: E402
 from supervisor.log import set_up_logging  # noqa: E402
 from supervisor.plan.decide import TINY_RECIPE  # noqa: E402
 from supervisor.plan.models import bundled  # noqa: E402
@@ -54,7 +55,10 @@ class Course:
     prompts: int  # held-out questions
     temperature: float  # of the sampled replies; the engine's own is greedy for this model
     scorer: Scorer
-    bare: "dict[int, Bare]" = field(default_factory=dict)  # per seed: every course begins with it
+
+    @property
+    def sampling(self) -> dict[str, float]:
+        return {"temperature": self.temperature, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "seed": 0}
 
     def looks(self, number: int) -> bool:
         """Whether is measured after this lesson: after 1, 2, 4, 8, … and the last."""
@@ -95,10 +99,35 @@ class Own:
 
 @dataclass(frozen=True)
 class Bare:
-    """The model before any lesson."""
+    """The model before any lesson, and per preference what it does while the feedback stands in its context."""
 
     own: Own
     point: Point
+    told: dict[str, Told]
+
+
+async def bare(course: Course, taught: Sequence[str]) -> Bare:
+    with tempfile.TemporaryDirectory(prefix="clawlama-bench-") as folder:
+        async with room(Path(folder), {}) as place:
+            own = await own_replies(place, course)
+            point = await measure(place, course, own, 0, end=True)
+            return Bare(own, point, {one: await told_so(place, course, one) for one in taught})
+
+
+async def told_so(place: Room, course: Course, preference: str) -> Told:
+    """What a lesson's teacher reads, with the held-out questions for prompts: no lesson can be asked for more."""
+    rng, questions = random.Random(preference), unseen(course.prompts)
+
+    def hinted(chats: Sequence[Messages]) -> list[Messages]:
+        return [[*with_hindsight(chat, words_of(rng, preference))] for chat in chats]
+
+    plain, others = hinted([ask(question) for question in questions]), [x for x in PREFERENCES if x != preference]
+    told, sampled = texts(await place.ask(plain)), texts(await place.ask(plain, **course.sampling))
+    return Told(
+        obeys={one: share(one, told) for one in PREFERENCES},
+        sampled={one: share(one, sampled) for one in PREFERENCES},
+        asked={one: share(one, texts(await place.ask(hinted(wished(one, questions))))) for one in others},
+    )
 
 
 async def own_replies(place: Room, course: Course) -> Own:
@@ -108,12 +137,12 @@ async def own_replies(place: Room, course: Course) -> Own:
     return Own(chats, course.scorer.scores(None, chats))
 
 
-async def measure(place: Room, course: Course, own: Own, lessons: int, *, seed: int, end: bool) -> Point:
+async def measure(place: Room, course: Course, own: Own, lessons: int, *, end: bool) -> Point:
     """``end``: of the course, where more is asked."""
     questions = [question for question, _ in own.chats]
     chats = [ask(question) for question in questions]
     told = texts(await place.ask(chats))
-    sampled = texts(await place.ask(chats, temperature=course.temperature, top_k=0, top_p=1.0, min_p=0.0, seed=seed))
+    sampled = texts(await place.ask(chats, **course.sampling))
     tasks = texts(await place.ask([ask(task.prompt) for task in HELD_OUT_TASKS]))
     asked = {one: share(one, texts(await place.ask(wished(one, questions)))) for one in PREFERENCES} if end else None
     both = [*zip(questions, sampled, strict=True), *own.chats]
@@ -134,26 +163,32 @@ def texts(replies: Sequence[Reply]) -> list[str]:
     return [reply.text for reply in replies]
 
 
-async def take(course: Course, preference: str, seed: int, recipe: dict[str, Any], tell: Callable[[str], None]) -> Run:
-    """One course from the bare base, in a data folder of its own."""
-    rng = random.Random(f"{preference} {seed}")
-    fresh = [rng.choice(topic).text for topic in rng.sample(TRAIN, len(TRAIN))]  # no topic twice
-    with tempfile.TemporaryDirectory(prefix="clawlama-bench-") as folder:
-        async with room(Path(folder), recipe) as place:
-            if seed not in course.bare:
-                own = await own_replies(place, course)
-                course.bare[seed] = Bare(own, await measure(place, course, own, 0, seed=seed, end=True))
-            curve, lessons = [course.bare[seed].point], []
-            for number in range(1, course.lessons + 1):
-                questions = [fresh.pop() for _ in range(course.batch)]
-                replies = await place.ask([ask(question) for question in questions])
-                lessons.append(await lesson(place, [(reply, words_of(rng, preference)) for reply in replies]))
-                tell(f"{preference}, seed {seed}: lesson {number} {lessons[-1].state}, {lessons[-1].served_s:.1f} s")
-                if course.looks(number):
-                    own, end = course.bare[seed].own, number == course.lessons
-                    curve.append(await measure(place, course, own, number, seed=seed, end=end))
-                    tell(f"{preference}, seed {seed}: obeyed {curve[-1].obeys[preference]:.0%}")
-    return Run(preference, seed, tuple(curve), tuple(lessons))
+@dataclass(frozen=True)
+class Courses:
+    """What they have in common."""
+
+    course: Course
+    bare: Bare
+    recipe: dict[str, Any]
+    tell: Callable[[str], None]
+
+    async def take(self, preference: str, seed: int) -> Run:
+        """One course from the bare base, in a data folder of its own."""
+        rng, course = random.Random(f"{preference} {seed}"), self.course
+        fresh = [rng.choice(topic).text for topic in rng.sample(TRAIN, len(TRAIN))]  # no topic twice
+        curve, lessons = [self.bare.point], []
+        with tempfile.TemporaryDirectory(prefix="clawlama-bench-") as folder:
+            async with room(Path(folder), self.recipe) as place:
+                for number in range(1, course.lessons + 1):
+                    questions = [fresh.pop() for _ in range(course.batch)]
+                    replies = await place.ask([ask(question) for question in questions])
+                    lessons.append(await lesson(place, [(reply, words_of(rng, preference)) for reply in replies]))
+                    self.tell(f"{preference}, seed {seed}: lesson {number} {lessons[-1].state}")
+                    if course.looks(number):
+                        end = number == course.lessons
+                        curve.append(await measure(place, course, self.bare.own, number, end=end))
+                        self.tell(f"{preference}, seed {seed}: obeyed {curve[-1].obeys[preference]:.0%}")
+        return Run(preference, seed, tuple(curve), tuple(lessons), self.bare.told[preference])
 
 
 async def lesson(place: Room, said: Sequence[tuple[Reply, str]]) -> Lesson:
@@ -184,7 +219,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--preference", nargs="+", choices=PREFERENCES, default=PREFERENCES)
     parser.add_argument("--lessons", type=int, default=8)
     parser.add_argument("--batch", type=int, default=4, help="feedback per lesson")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="questions, wordings, sampling")
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the lessons' questions and wordings"
+    )
     parser.add_argument("--prompts", type=int, default=64, help="held-out questions")
     parser.add_argument("--temperature", type=float, default=0.8, help="of the sampled replies")
     parser.add_argument("--read", type=Path, nargs="+", default=[], help="tell these --json results; run nothing")
@@ -192,24 +229,25 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def runs_of(given: argparse.Namespace) -> list[Run]:
+    course = Course(given.lessons, given.batch, given.prompts, given.temperature, Scorer(bundled("tiny-chat")))
+    before = anyio.run(bare, course, given.preference)
+    courses = Courses(course, before, recipe_of(given.recipe), partial(print, file=sys.stderr))
+    return [anyio.run(courses.take, one, seed) for one in given.preference for seed in given.seeds]
+
+
 def main() -> None:
     given = arguments()
     set_up_logging("error")
     warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers the old way
-    course = Course(given.lessons, given.batch, given.prompts, given.temperature, Scorer(bundled("tiny-chat")))
-    recipe, tell = recipe_of(given.recipe), partial(print, file=sys.stderr)
-    runs = (
-        []
-        if given.read
-        else [anyio.run(take, course, one, seed, recipe, tell) for one in given.preference for seed in given.seeds]
-    )
+    runs = [] if given.read else runs_of(given)
     for file in given.read:
         runs += RUNS.validate_python(json.loads(file.read_text())["runs"])
     if given.plot:
         draw(runs, given.plot)
     if given.json:
         told = {
-            "recipe": asdict(TINY_RECIPE) | recipe,
+            "recipe": asdict(TINY_RECIPE) | recipe_of(given.recipe),
             "runs": [{**asdict(run), "missed": run.problems} for run in runs],
         }
         print(json.dumps(told))
@@ -221,7 +259,8 @@ def told_of(runs: Sequence[Run]) -> list[str]:
     seconds = statistics.median(one.served_s for run in runs for one in run.lessons)
     heading = (
         f"{len(runs[0].lessons)} lessons; {seconds:.1f} s from feedback to served (median). Before → after, in % of "
-        "replies where nothing else is said: mean over the seeds (lowest–highest)."
+        "replies where nothing else is said: mean over the seeds (lowest–highest) [the bare model with the feedback in "
+        "its context]."
     )
     lines = [heading, "", *table(runs), ""]
     return (

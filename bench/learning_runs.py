@@ -22,6 +22,15 @@ class Point:
 
 
 @dataclass(frozen=True)
+class Told:
+    """The bare model while the feedback stands in its context; shares as in Point."""
+
+    obeys: dict[str, float]
+    sampled: dict[str, float]
+    asked: dict[str, float]  # of the other preferences
+
+
+@dataclass(frozen=True)
 class Lesson:
     version: str | None
     state: str
@@ -35,6 +44,7 @@ class Run:
     seed: int
     curve: tuple[Point, ...]  # before, and after some lessons, the last among them
     lessons: tuple[Lesson, ...]
+    told: Told
 
     @property
     def before(self) -> Point:
@@ -74,46 +84,58 @@ class Run:
         return missed + collapsed(self.entropy_ratio, self.after.alike, self.after.drift)
 
 
-def asked(point: Point, preference: str) -> float:
-    return (point.asked or {})[preference]
+def asked(at: "Point | Told", preference: str) -> float:
+    return (at.asked or {})[preference]
 
 
-Value = Callable[[Run], tuple[float, float]]  # before and after
+Shares = Point | Told
 
-ROWS: dict[str, Value] = {
-    "obeyed": lambda run: (run.before.obeys[run.preference], run.after.obeys[run.preference]),
-    "obeyed, sampled": lambda run: (run.before.sampled[run.preference], run.after.sampled[run.preference]),
-    "others": lambda run: both(run, lambda point: fmean(point.obeys[one] for one in run.others)),
-    "others, sampled": lambda run: both(run, lambda point: fmean(point.sampled[one] for one in run.others)),
-    "others when asked": lambda run: both(run, lambda point: fmean(asked(point, one) for one in run.others)),
-    "tasks": lambda run: (run.before.tasks, run.after.tasks),
-    "entropy": lambda run: (run.before.entropy, run.after.entropy),
-    "self-ROUGE-L": lambda run: (run.before.alike, run.after.alike),
-    "drift": lambda run: (run.before.drift.signed, run.after.drift.signed),
-    "drift, absolute": lambda run: (run.before.drift.absolute, run.after.drift.absolute),
+SHARES: dict[str, Callable[[Run, Shares], float]] = {
+    "obeyed": lambda run, at: at.obeys[run.preference],
+    "obeyed, sampled": lambda run, at: at.sampled[run.preference],
+    "others": lambda run, at: fmean(at.obeys[one] for one in run.others),
+    "others, sampled": lambda run, at: fmean(at.sampled[one] for one in run.others),
+    "others when asked": lambda run, at: fmean(asked(at, one) for one in run.others),
 }
-NATS = {"entropy", "self-ROUGE-L", "drift", "drift, absolute"}  # no shares
-
-
-def both(run: Run, value: Callable[[Point], float]) -> tuple[float, float]:
-    return value(run.before), value(run.after)
+NUMBERS: dict[str, Callable[[Point], float]] = {
+    "entropy": lambda point: point.entropy,
+    "self-ROUGE-L": lambda point: point.alike,
+    "drift": lambda point: point.drift.signed,
+    "drift, absolute": lambda point: point.drift.absolute,
+}
 
 
 def table(runs: Sequence[Run]) -> list[str]:
-    """Markdown: before → after, the mean over the seeds, and the worst of them where it is worse than that."""
-    taught = [one for one in PREFERENCES if any(run.preference == one for run in runs)]
+    """Markdown, one column per preference, as ``cell`` and ``share_cell`` say."""
+    taught = {one: mine for one in PREFERENCES if (mine := [run for run in runs if run.preference == one])}
     lines = [f"| | {' | '.join(taught)} |", "|---" * (len(taught) + 1) + "|"]
-    for name, value in ROWS.items():
-        cells = [cell(name, [value(run) for run in runs if run.preference == one]) for one in taught]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+    for name, share in SHARES.items():
+        lines.append(row(name, [share_cell(share, mine) for mine in taught.values()]))
+    lines.append(
+        row("tasks", [cell([points(run, lambda at: 100 * at.tasks) for run in mine], 1) for mine in taught.values()])
+    )
+    for name, number in NUMBERS.items():
+        lines.append(row(name, [cell([points(run, number) for run in mine], 2) for mine in taught.values()]))
     return lines
 
 
-def cell(name: str, pairs: Sequence[tuple[float, float]]) -> str:
-    def shown(value: float) -> str:
-        return f"{value:.2f}" if name in NATS else f"{value * 100:.1f}"
+def row(name: str, cells: Sequence[str]) -> str:
+    return f"| {name} | {' | '.join(cells)} |"
 
+
+def points(run: Run, value: Callable[[Point], float]) -> tuple[float, float]:
+    return value(run.before), value(run.after)
+
+
+def share_cell(share: Callable[[Run, Shares], float], runs: Sequence[Run]) -> str:
+    """In percent, and in brackets for the bare model that was told."""
+    pairs = [points(run, lambda at, run=run: 100 * share(run, at)) for run in runs]
+    return f"{cell(pairs, 1)} [{100 * fmean(share(run, run.told) for run in runs):.1f}]"
+
+
+def cell(pairs: Sequence[tuple[float, float]], digits: int) -> str:
+    """Before → after: means, and in parentheses from the lowest to the highest."""
     before, after = (fmean(values) for values in zip(*pairs, strict=True))
-    ends = sorted(value for _, value in pairs)
-    spread = f" ({shown(ends[0])}–{shown(ends[-1])})" if len(pairs) > 1 and shown(ends[0]) != shown(ends[-1]) else ""
-    return f"{shown(before)} → {shown(after)}{spread}"
+    ends = [f"{value:.{digits}f}" for value in sorted(value for _, value in pairs)]
+    spread = f" ({ends[0]}–{ends[-1]})" if ends[0] != ends[-1] else ""
+    return f"{before:.{digits}f} → {after:.{digits}f}{spread}"

@@ -10,9 +10,11 @@ import pytest
 
 from bench.learning_metrics import Drift
 from bench.learning_plot import draw
-from bench.learning_runs import Lesson, Point, Run, table
+from bench.learning_runs import Lesson, Point, Run, Told, table
 
 SCRIPT = Path(__file__).parents[2] / "bench" / "learning.py"
+
+SHARES = {"no_emoji": 0.8, "concise": 0.1, "identity": 0.0}
 
 
 def point(lessons: int, taught: float, **other: float) -> Point:
@@ -23,7 +25,8 @@ def point(lessons: int, taught: float, **other: float) -> Point:
 
 
 def run(after: Point, seed: int = 0) -> Run:
-    return Run("no_emoji", seed, (point(0, 0.0), after), (Lesson("v0001", "done", 1.0, 2.0),))
+    told = Told(SHARES, SHARES, {"concise": 0.9, "identity": 1.0})
+    return Run("no_emoji", seed, (point(0, 0.0), after), (Lesson("v0001", "done", 1.0, 2.0),), told)
 
 
 def test_a_run_that_meets_every_aim_has_no_problems() -> None:
@@ -49,7 +52,7 @@ def test_a_missed_aim_is_named_with_its_figure(after: Point, problem: str) -> No
 def test_the_table_tells_the_mean_of_the_seeds_and_how_far_they_lie_apart() -> None:
     lines = table([run(point(1, 0.9), seed=0), run(point(1, 1.0), seed=1)])
 
-    assert "| obeyed | 0.0 → 95.0 (90.0–100.0) |" in lines
+    assert "| obeyed | 0.0 → 95.0 (90.0–100.0) [80.0] |" in lines
     assert "| tasks | 100.0 → 100.0 |" in lines
 
 
