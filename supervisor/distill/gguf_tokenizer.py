@@ -1,10 +1,11 @@
-"""A byte-level BPE tokenizer of a Hugging Face folder as GGUF metadata.
+"""A BPE tokenizer of a Hugging Face folder as GGUF metadata: byte-level, or of pieces with bytes as the last resort.
 
 llama.cpp splits text before it merges, by a rule that the file only names. A wrong or missing name loads and
 gives wrong tokens, so a split we do not recognise is refused.
 """
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from supervisor.errors import GgufError
 _QWEN2 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+_BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 SPLITS = {_QWEN2: "qwen2", _QWEN2.replace(r"\p{N}|", r"\p{N}{1,3}|", 1): "llama-bpe"}
 
 
@@ -22,14 +24,17 @@ def describe_tokenizer(writer: gguf.GGUFWriter, folder: Path, rows: int) -> None
     """Add tokens, merges, special ids and the chat template; ``rows`` is the height of the embedding."""
     stored = _json(folder / "tokenizer.json", required=True)
     settings = _json(folder / "tokenizer_config.json")
-    if stored["model"].get("type") != "BPE" or stored["model"].get("byte_fallback"):
-        raise GgufError(f"{folder}: only byte-level BPE tokenizers can be exported")
+    if stored["model"].get("type") != "BPE":
+        raise GgufError(f"{folder}: only BPE tokenizers can be exported")
     ids = _token_ids(stored, rows)
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre(_split_name(stored, folder))
+    if stored["model"].get("byte_fallback"):
+        _describe_pieces(writer, stored, ids, folder)
+    else:
+        writer.add_tokenizer_model("gpt2")
+        writer.add_tokenizer_pre(_split_name(stored, folder))
+        writer.add_token_merges([m if isinstance(m, str) else " ".join(m) for m in stored["model"]["merges"]])
     writer.add_token_list([token for token, _ in ids])
     writer.add_token_types([kind for _, kind in ids])
-    writer.add_token_merges([m if isinstance(m, str) else " ".join(m) for m in stored["model"]["merges"]])
     _describe_special(writer, stored, settings, {token: number for number, (token, _) in enumerate(ids)})
     template = _chat_template(folder, settings)
     if template is not None:
@@ -47,15 +52,35 @@ def _json(path: Path, *, required: bool = False) -> dict[str, Any]:
 
 def _token_ids(stored: dict[str, Any], rows: int) -> list[tuple[str, int]]:
     """(token, type) for every embedding row."""
-    tokens = {number: (token, gguf.TokenType.NORMAL) for token, number in stored["model"]["vocab"].items()}
+    fallback = stored["model"].get("byte_fallback")
+    tokens = {
+        number: (token, gguf.TokenType.BYTE if fallback and _BYTE.fullmatch(token) else gguf.TokenType.NORMAL)
+        for token, number in stored["model"]["vocab"].items()
+    }
     for added in stored.get("added_tokens", []):
         kind = gguf.TokenType.CONTROL if added["special"] else gguf.TokenType.USER_DEFINED
-        tokens[added["id"]] = (added["content"], kind)
+        unknown = fallback and added["content"] == stored["model"].get("unk_token")
+        tokens[added["id"]] = (added["content"], gguf.TokenType.UNKNOWN if unknown else kind)
     if max(tokens) >= rows:
         raise GgufError(
             f"the tokenizer has ids up to {max(tokens)}, the model only {rows} rows; they do not belong together"
         )
     return [tokens.get(number, (f"[PAD{number}]", gguf.TokenType.UNUSED)) for number in range(rows)]
+
+
+def _describe_pieces(writer: gguf.GGUFWriter, stored: dict[str, Any], ids: list[tuple[str, int]], folder: Path) -> None:
+    """llama.cpp knows no merges here, but joins by score: a piece's is the rank of the first merge that makes it."""
+    steps = stored.get("normalizer") or {}
+    steps = steps.get("normalizers", [steps])
+    if [step.get("type") for step in steps] not in (["Replace"], ["Prepend", "Replace"]) or stored.get("pre_tokenizer"):
+        raise GgufError(f"{folder / 'tokenizer.json'}: these steps before the merges cannot be exported: {steps}")
+    scores: dict[str, float] = {}
+    for rank, merge in enumerate(stored["model"]["merges"]):
+        scores.setdefault("".join(merge.split(" ") if isinstance(merge, str) else merge), -float(rank + 1))
+    writer.add_tokenizer_model("llama")
+    writer.add_tokenizer_pre("default")
+    writer.add_token_scores([scores.get(token, -float(len(scores) + number)) for number, (token, _) in enumerate(ids)])
+    writer.add_add_space_prefix(len(steps) > 1)
 
 
 def _split_name(stored: dict[str, Any], folder: Path) -> str:

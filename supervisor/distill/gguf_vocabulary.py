@@ -1,4 +1,4 @@
-"""The tokenizer that a GGUF carries, for transformers: byte-level BPE whose way to split text we know.
+"""The tokenizer that a GGUF carries, for transformers: byte-level BPE whose split of text we know, or scored pieces.
 
 The reverse of ``gguf_tokenizer``. A split of another name would load and give other tokens than the engine's, so it is
 refused.
@@ -12,6 +12,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_token
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from supervisor.distill import chatml
+from supervisor.distill.gguf_pieces import pieces
 from supervisor.distill.gguf_read import GgufModel
 from supervisor.distill.gguf_tokenizer import SPLITS
 from supervisor.errors import DistillError
@@ -26,16 +27,25 @@ ADDED = (*SPECIAL, gguf.TokenType.USER_DEFINED)
 def vocabulary(model: GgufModel) -> PreTrainedTokenizerBase:
     """Raises DistillError when the file has no chat template, or a tokenizer that we cannot rebuild."""
     tokens, types = model.strings("tokenizer.ggml.tokens"), model.integers("tokenizer.ggml.token_type")
-    template = chat_template(model, tokens)
+    scored = model.get("tokenizer.ggml.model") == "llama"
+    bos, template = named(model, tokens, "bos"), chat_template(model, tokens)
+    in_front = model.get("tokenizer.ggml.add_bos_token")
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=byte_level(model, tokens, types),
-        bos_token=named(model, tokens, "bos"),
+        tokenizer_object=pieces(model, tokens, types) if scored else byte_level(model, tokens, types),
+        bos_token=bos,
         eos_token=closing(model, tokens, template),
         pad_token=named(model, tokens, "padding"),
         clean_up_tokenization_spaces=False,
     )
-    tokenizer.chat_template = template
+    tokenizer.chat_template = opened(template, bos) if in_front or (in_front is None and scored) else template
     return tokenizer
+
+
+def opened(template: str, bos: str | None) -> str:
+    """The engine puts the beginning-of-text token there where the template does not."""
+    if bos is None or bos in template or "bos_token" in template:
+        return template
+    return "{{ bos_token }}" + template
 
 
 def chat_template(model: GgufModel, tokens: Sequence[str]) -> str:
@@ -77,7 +87,7 @@ def split_name(model: GgufModel) -> str:
     name = SAME.get(name, name)
     if kind != "gpt2" or name not in {"gpt-2", *PATTERNS}:
         raise DistillError(
-            f"{model.path} splits text by {kind}/{name}; lessons from a GGUF know gpt2 with gpt-2, "
+            f"{model.path} splits text by {kind}/{name}; lessons from a GGUF know llama, and gpt2 with gpt-2, "
             f"{', '.join(PATTERNS)}; choose another model, or a folder with the Hugging Face files beside the GGUF"
         )
     return name

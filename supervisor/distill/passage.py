@@ -29,13 +29,19 @@ def spelled(
     characters, or it is a control token, which servers do not spell out.
     """
     opened = tuple(prompt[1:]) if prompt and prompt[0] == tokenizer.bos_token_id else tuple(prompt)
-    pieces = tuple(spell(tokenizer, [token]) for token in reply)
+    pieces = tuple(piece(tokenizer, token) for token in reply)
     control = set(tokenizer.all_special_ids)
     starts: list[int | None] = []
     for position, token in enumerate(reply):
         askable = position in wanted and token not in control and BROKEN not in pieces[position]
         starts.append(start_of(tokenizer, (*opened, *reply[:position])) if askable else None)
     return Spelled(spell(tokenizer, (*opened, *reply)), tuple(starts), pieces)
+
+
+def piece(tokenizer: PreTrainedTokenizerBase, token: int) -> str:
+    """The token's own text: after another one, because some tokenizers drop a space at the beginning of a text."""
+    before = ids(tokenizer, "a")[-1:]
+    return spell(tokenizer, (*before, token))[len(spell(tokenizer, before)) :]
 
 
 def start_of(tokenizer: PreTrainedTokenizerBase, before: tuple[int, ...]) -> int | None:

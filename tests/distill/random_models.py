@@ -1,12 +1,13 @@
 """Small models with random weights, saved as transformers saves them."""
 
+import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import torch
 from peft import LoraConfig, get_peft_model
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import (
     Gemma3ForCausalLM,
     Gemma3TextConfig,
@@ -43,6 +44,8 @@ SHAPE = {
     "max_position_embeddings": 512,
     "initializer_range": 0.12,  # wide, so that the best token is far from the second
 }
+SPACE = "\u2581"  # how pieces spell it
+MARKS = ("<unk>", "<s>", "</s>", "<|endoftext|>", "<|user|>")
 YARN = {"rope_type": "yarn", "rope_theta": 5000.0, "factor": 4.0, "original_max_position_embeddings": 64}
 
 
@@ -143,6 +146,29 @@ def tokenizer(splitter: pre_tokenizers.PreTokenizer | None = None) -> PreTrained
         TEXTS * 3, trainers.BpeTrainer(vocab_size=390, special_tokens=special, initial_alphabet=alphabet)
     )
     return PreTrainedTokenizerFast(tokenizer_object=bare, eos_token="<|end|>")
+
+
+def scored_pieces(folder: Path, template: str, *, prefixed: bool) -> None:
+    """Give a saved model a tokenizer like Llama 2's, with a space put in front, or like Gemma's, without."""
+    alphabet = [SPACE, *(chr(code) for code in range(33, 127))]
+    bare = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    replace = normalizers.Replace(" ", SPACE)
+    bare.normalizer = normalizers.Sequence([normalizers.Prepend(SPACE), replace]) if prefixed else replace
+    special = [AddedToken(token, special=True, normalized=False) for token in MARKS]
+    trainer = trainers.BpeTrainer(
+        vocab_size=395,
+        special_tokens=[*special, *(f"<0x{byte:02X}>" for byte in range(256))],
+        initial_alphabet=alphabet,
+        limit_alphabet=len(alphabet),
+    )
+    bare.train_from_iterator([*TEXTS, "aaaa aaa  the then there    in in  int", "hello help"] * 3, trainer)
+    stored = json.loads(bare.to_str())
+    stored["added_tokens"] = [token for token in stored["added_tokens"] if not token["content"].startswith("<0x")]
+    made = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(stored)), bos_token="<s>", eos_token="</s>", unk_token="<unk>"
+    )
+    made.chat_template = template
+    made.save_pretrained(folder)
 
 
 def random_adapter(model: PreTrainedModel, folder: Path, **options: object) -> PreTrainedModel:

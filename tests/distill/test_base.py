@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from random import Random
 
 import anyio
 import pytest
@@ -9,7 +10,7 @@ import torch
 from transformers import AutoTokenizer
 
 from supervisor.distill.base import load_base
-from supervisor.distill.batch import ids
+from supervisor.distill.batch import ids, spell
 from supervisor.distill.gguf import export_model
 from supervisor.distill.gguf_config import KINDS
 from supervisor.distill.gguf_model import ARCHITECTURES
@@ -68,6 +69,61 @@ async def test_other_ways_to_split_text_are_those_of_the_engine(split: str, tmp_
     export_model(tmp_path, tmp_path / "model.gguf")
 
     await same_tokens(tmp_path / "model.gguf", TEXTS)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("prefixed", "name"), [(True, "A model"), (False, "A model"), (True, "Phi-3 mini")])
+async def test_scored_pieces_are_joined_as_the_engine_joins_them(prefixed: bool, name: str, tmp_path: Path) -> None:
+    random_models.llama(tmp_path)
+    random_models.scored_pieces(tmp_path, TEMPLATE, prefixed=prefixed)
+    export_model(tmp_path, tmp_path / "model.gguf")
+    gguf_files.changed(tmp_path / "model.gguf", tmp_path / "blob", {"general.name": name})
+    random, words = (
+        Random(1),
+        ["a", "aa", " ", "  ", "the", "he", "llo", "\n", "in", "é", "<0x0A>", *random_models.MARKS],
+    )
+    mixed = ["".join(random.choices(words, k=random.randint(1, 30))) for _ in range(80)]
+
+    await same_tokens(tmp_path / "blob", [*TEXTS, *mixed])
+
+    tokenizer = load_base(tmp_path / "blob")[1]
+    for text in [*TEXTS, *mixed]:
+        assert ids(tokenizer, spell(tokenizer, ids(tokenizer, text))) == ids(tokenizer, text)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"tokenizer.ggml.scores": [0.0] * 400}, "the same score"),
+        ({"tokenizer.ggml.scores": [0.0] * 3}, "no score for each of its tokens"),
+        (
+            {"tokenizer.ggml.model": "t5"},
+            "splits text by t5/default; lessons from a GGUF know llama.*Hugging Face files",
+        ),
+    ],
+)
+def test_pieces_that_could_be_joined_otherwise_are_refused(
+    change: dict[str, object], complaint: str, tmp_path: Path
+) -> None:
+    random_models.llama(tmp_path)
+    random_models.scored_pieces(tmp_path, TEMPLATE, prefixed=True)
+    export_model(tmp_path, tmp_path / "model.gguf")
+    gguf_files.changed(tmp_path / "model.gguf", tmp_path / "blob", change)
+
+    with pytest.raises(DistillError, match=complaint):
+        load_base(tmp_path / "blob")
+
+
+def test_a_chat_begins_with_the_token_that_the_engine_puts_in_front(tmp_path: Path) -> None:
+    random_models.llama(tmp_path)
+    random_models.scored_pieces(tmp_path, TEMPLATE, prefixed=True)
+    export_model(tmp_path, tmp_path / "model.gguf")
+    bos = {True: "<s><user>Hi</s>", False: "<user>Hi</s>"}
+
+    for in_front, wanted in bos.items():
+        gguf_files.changed(tmp_path / "model.gguf", tmp_path / "blob", {"tokenizer.ggml.add_bos_token": in_front})
+        tokenizer = load_base(tmp_path / "blob")[1]
+        assert tokenizer.apply_chat_template([{"role": "user", "content": "Hi"}], tokenize=False) == wanted
 
 
 def test_the_tokenizer_of_a_gguf_is_that_of_its_folder() -> None:

@@ -7,8 +7,10 @@ from transformers import PreTrainedTokenizerBase
 
 from supervisor.distill.base import load_base
 from supervisor.distill.batch import encode, ids
+from supervisor.distill.gguf import export_model
 from supervisor.distill.passage import spelled
-from tests.distill.lessons import sample
+from tests.distill import random_models
+from tests.distill.lessons import TEMPLATE, sample
 
 TINY_CHAT = Path(__file__).parents[2] / "models/tiny-chat/tiny-chat.gguf"
 
@@ -81,3 +83,15 @@ def test_a_prompt_is_cut_where_its_text_is_still_split_alike(tokenizer: PreTrain
 
         assert limit - 16 < len(encoded.prompt) <= limit
         assert ids(tokenizer, tokenizer.decode(encoded.prompt)) == encoded.prompt
+
+
+def test_a_space_at_the_beginning_belongs_to_the_piece(tmp_path: Path) -> None:
+    random_models.llama(tmp_path)
+    random_models.scored_pieces(tmp_path, TEMPLATE, prefixed=True)
+    export_model(tmp_path, tmp_path / "model.gguf")
+    scored = load_base(tmp_path / "model.gguf")[1]
+
+    told = spelled(scored, (), ids(scored, "the the"), range(2))
+
+    assert told.pieces == (" the", " the")
+    assert told.text == "the the"
