@@ -30,6 +30,8 @@ def vocabulary(model: GgufModel) -> PreTrainedTokenizerBase:
     scored = model.get("tokenizer.ggml.model") == "llama"
     bos, template = named(model, tokens, "bos"), chat_template(model, tokens)
     in_front = model.get("tokenizer.ggml.add_bos_token")
+    if in_front is None:  # what llama.cpp does then
+        in_front = scored or split_name(model) == WHOLE_WORDS_FIRST
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=pieces(model, tokens, types) if scored else byte_level(model, tokens, types),
         bos_token=bos,
@@ -37,7 +39,7 @@ def vocabulary(model: GgufModel) -> PreTrainedTokenizerBase:
         pad_token=named(model, tokens, "padding"),
         clean_up_tokenization_spaces=False,
     )
-    tokenizer.chat_template = opened(template, bos) if in_front or (in_front is None and scored) else template
+    tokenizer.chat_template = opened(template, bos) if in_front else template
     return tokenizer
 
 

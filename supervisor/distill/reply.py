@@ -11,6 +11,8 @@ from functools import cached_property
 
 from supervisor.distill.job import Message, Sample
 
+EMPTY_THOUGHT = re.compile(r"\A<(\w+)>\s*</\1>\s*")
+
 
 @dataclass(frozen=True)
 class Written:
@@ -55,6 +57,9 @@ def spellings(written: Written) -> Iterator[str]:
     words = str(reply.get("content") or "")
     if not (reply.get("tool_calls") or reply.get("reasoning_content")):
         yield words + ((written.closing or "") if written.sample.closed else "")
-    yield written.rendered
+    texts = [written.rendered]
     if words != words.strip():
-        yield written.ended(written.continued({**reply, "content": words.strip()}))
+        texts.append(written.ended(written.continued({**reply, "content": words.strip()})))
+    for text in texts:
+        yield text
+        yield EMPTY_THOUGHT.sub("", text)  # some templates write one where there was none

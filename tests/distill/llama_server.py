@@ -20,8 +20,9 @@ p.cpuparams.n_threads = 1
 # The cache in full precision: what remains is the file under test.
 p.cache_type_k = p.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
 p.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
-if len(sys.argv) > 2:
-    p.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(sys.argv[2], 1.0)]
+p.use_jinja, p.verbosity = True, int(sys.argv[2])
+if len(sys.argv) > 3:
+    p.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(sys.argv[3], 1.0)]
 server = xllamacpp.Server(p)
 print("listening", server.listening_address, flush=True)
 sys.stdin.read()
@@ -49,8 +50,10 @@ class Served:
 
 
 @asynccontextmanager
-async def served(model: Path, adapter: Path | None = None) -> AsyncIterator[Served]:
-    argv = [sys.executable, "-c", _PROGRAM, str(model), *([str(adapter)] if adapter else [])]
+async def served(model: Path, adapter: Path | None = None, *, tells_all: bool = False) -> AsyncIterator[Served]:
+    """``tells_all``: chat replies say in ``__verbose`` which tokens were read and sampled."""
+    verbosity = "10" if tells_all else "3"
+    argv = [sys.executable, "-c", _PROGRAM, str(model), verbosity, *([str(adapter)] if adapter else [])]
     async with await anyio.open_process(argv, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         assert process.stdout is not None
         assert process.stdin is not None
