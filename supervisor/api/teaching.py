@@ -21,6 +21,8 @@ class TrainingWishes(BaseModel, frozen=True, extra="forbid"):
     updates: int | None = Field(None, ge=1, le=64)
     rounds: int | None = Field(None, ge=1, le=16)
     rollouts: int | None = Field(None, ge=1, le=8)
+    max_prompt_tokens: int | None = Field(None, ge=64)
+    max_reply_tokens: int | None = Field(None, ge=16)
     teacher_mode: Literal["self"] | None = None
 
     @field_validator("teacher_mode", mode="before")

@@ -17,6 +17,7 @@ from supervisor.plan.plan import Plan
 from supervisor.render.templates import fill
 
 HINDSIGHT = "prompts/hindsight.j2"
+LONGEST_PROMPT = 4096  # tokens, unless the caller wants more: the plan's memory for a lesson does not grow with them
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ def training_for(wishes: Mapping[str, Any], plan: Plan) -> Training:
         "rounds": recipe.rounds,
         "rollouts": recipe.rollouts,
         "kl_reg_weight": recipe.kl_reg_weight,
-        "max_prompt_tokens": max(64, plan.context // 2),
+        "max_prompt_tokens": max(64, min(LONGEST_PROMPT, plan.context // 2)),
         **{name: value for name, value in wishes.items() if value is not None},
     }
     try:

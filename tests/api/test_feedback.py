@@ -100,7 +100,7 @@ async def test_a_lesson_that_is_not_learned_says_why(tmp_path: Path, state: Any,
 
 
 async def test_wishes_reach_the_lesson_and_nothing_else_does(tmp_path: Path) -> None:
-    wishes = {"learning_rate": 3e-5, "alpha": 0.5, "is_clip": 5.0, "teacher_top_k": 100, "support": "student"}
+    wishes = {"learning_rate": 3e-5, "alpha": 0.5, "is_clip": 5.0, "support": "student", "max_reply_tokens": 99}
     body = said(training=wishes | {"teacher_mode": "self"}, orchestration={"sleep_before": False})
 
     with anyio.fail_after(20):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from transformers import PreTrainedTokenizerBase
 
@@ -81,8 +82,9 @@ class Engine:
 
 @asynccontextmanager
 async def engine(folder: Path) -> AsyncIterator[Engine]:
-    async with served(folder / "model.gguf", tells_all=True) as one:
-        yield Engine(one, [load_base(folder)[1], load_base(folder / "model.gguf")[1]])
+    with anyio.fail_after(120):
+        async with served(folder / "model.gguf", tells_all=True) as one:
+            yield Engine(one, [load_base(folder)[1], load_base(folder / "model.gguf")[1]])
 
 
 @pytest.mark.parametrize("family", FORMATS)

@@ -192,6 +192,16 @@ async def test_what_the_caller_wants_goes_over_the_recipe(room: Room) -> None:
 
 
 @pytest.mark.parametrize(
+    ("context", "wish", "kept"),
+    [(2048, {}, 1024), (131072, {}, 4096), (131072, {"max_prompt_tokens": 9000}, 9000), (100, {}, 64)],
+)
+def test_a_lesson_reads_half_the_context_as_long_as_that_fits_in_memory(
+    context: int, wish: dict[str, Any], kept: int
+) -> None:
+    assert training_for(wish, replace(plan(), context=context)).max_prompt_tokens == kept
+
+
+@pytest.mark.parametrize(
     ("wish", "problem"),
     [
         ({"alpha": 1.5}, "training value alpha=1.5: Input should be less than or equal to 1"),
