@@ -1,27 +1,20 @@
-"""LoRA and optimiser state: in and out of an adapter folder.
+"""LoRA on transformers' modules, by PEFT: in and out of an adapter folder.
 
-Files: PEFT's ``adapter_model.safetensors`` and ``adapter_config.json``, ``optimizer.safetensors`` (AdamW's moments by
-parameter name and its step count), ``adapter.gguf`` for llama.cpp.
+Files: PEFT's ``adapter_model.safetensors`` and ``adapter_config.json``; ``optimizer.safetensors`` (see ``optimizer``),
+``adapter.gguf`` for llama.cpp.
 """
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from safetensors import safe_open
-from safetensors.torch import save_file
-from torch import Tensor
-from torch.optim import AdamW
 from transformers import PreTrainedModel
 
 from supervisor.distill.job import LoraShape
 from supervisor.errors import DistillError
 
-OPTIMIZER = "optimizer.safetensors"
 ADAPTER = "default"
 FUSED = {  # matrices that Phi-3 keeps as one
     "q_proj": "qkv_proj",
@@ -86,33 +79,10 @@ def wearing(model: PeftModel, folder: Path | None, *, name: str) -> Iterator[Non
         model.set_adapter(ADAPTER)
 
 
-def optimizer_for(model: PeftModel, parent: Path | None, *, learning_rate: float) -> tuple[AdamW, int]:
-    """AdamW over the adapter's weights and the number of steps it has made; a parent's moments are taken over."""
-    named = trainable(model)
-    optimizer = AdamW(named.values(), lr=learning_rate, weight_decay=0.0)
-    if parent is None or not (parent / OPTIMIZER).exists():
-        return optimizer, 0
-    with safe_open(parent / OPTIMIZER, framework="pt") as file:
-        steps = int(json.loads(file.metadata()["clawlama"])["step"])
-        for name, parameter in named.items():
-            optimizer.state[parameter] = {
-                "step": torch.tensor(float(steps)),
-                "exp_avg": file.get_tensor(f"{name}.exp_avg").to(parameter.device),
-                "exp_avg_sq": file.get_tensor(f"{name}.exp_avg_sq").to(parameter.device),
-            }
-    return optimizer, steps
-
-
-def save(model: PeftModel, optimizer: AdamW, steps: int, out: Path) -> None:
-    """Write PEFT's files and the optimiser's; the GGUF is made from them afterwards."""
+def save(model: PeftModel, out: Path) -> None:
+    """Write PEFT's files; the GGUF is made from them afterwards."""
     model.save_pretrained(out, selected_adapters=[ADAPTER])
     (out / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
-    moments: dict[str, Tensor] = {}
-    for name, parameter in trainable(model).items():
-        state: dict[str, Any] = optimizer.state[parameter]
-        moments[f"{name}.exp_avg"] = state["exp_avg"].contiguous()
-        moments[f"{name}.exp_avg_sq"] = state["exp_avg_sq"].contiguous()
-    save_file(moments, out / OPTIMIZER, metadata={"clawlama": json.dumps({"optimizer": "AdamW", "step": steps})})
 
 
 def trainable(model: PeftModel) -> dict[str, torch.nn.Parameter]:

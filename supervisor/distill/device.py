@@ -1,4 +1,4 @@
-"""Where a lesson runs: on the GPU that has most room, with a torch that knows it; else on the CPU."""
+"""Where a lesson runs, on the roomiest GPU that this torch knows or else on the CPU, and how precisely it computes."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -8,6 +8,8 @@ import torch
 
 CPU = torch.device("cpu")
 GPU_TROUBLE = (torch.OutOfMemoryError, torch.AcceleratorError)  # after these the CPU can still do it
+FLOAT32_BELOW = 1_000_000_000  # parameters; above, bfloat16 halves the memory and the rounding no longer matters
+FLOAT32_BELOW_IF_SLOW = 200_000_000  # where bfloat16 is what the device computes fastest
 
 
 @dataclass(frozen=True)
@@ -38,3 +40,16 @@ def roomiest(candidates: Iterable[Candidate], kernels: Sequence[str]) -> torch.d
 
 def name_of(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "the CPU"
+
+
+def precision(parameters: int, device: torch.device) -> torch.dtype:
+    limit = FLOAT32_BELOW_IF_SLOW if quick_bfloat16(device) else FLOAT32_BELOW
+    return torch.float32 if parameters < limit else torch.bfloat16
+
+
+def quick_bfloat16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 matrices faster than float32 ones."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    able = torch.cpu.get_capabilities()
+    return any(able.get(name) for name in ("amx_bf16", "avx512_bf16", "bf16"))  # the last one: ARM's

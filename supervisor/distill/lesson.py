@@ -1,24 +1,27 @@
 """One lesson from job to files: load, train, save, convert, fingerprint."""
 
 import resource
-from functools import partial
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from importlib.metadata import version
 from time import monotonic
+from typing import Any
 
-import peft
 import torch
-import transformers
-from peft import PeftModel
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from supervisor.distill.adapter import attached, optimizer_for, save, shape_of
-from supervisor.distill.base import load_base
-from supervisor.distill.batch import Encoded, cuts, encode
+from supervisor.distill.batch import Encoded, cuts
 from supervisor.distill.device import CPU, GPU_TROUBLE, best_device, name_of
+from supervisor.distill.fast import lesson as fast
 from supervisor.distill.gguf import export_adapter
 from supervisor.distill.job import DistillJob, DistillResult, Probe, Provenance
+from supervisor.distill.learn import recorded, train
+from supervisor.distill.optimizer import optimizer_for, save_optimizer
 from supervisor.distill.passage import spelled
-from supervisor.distill.shelf import Shelf, files_key
-from supervisor.distill.step import Report, picked, reply_log_probs, train
+from supervisor.distill.prepared import Prepared
+from supervisor.distill.shelf import Shelf
+from supervisor.distill.student import Goal, Report
 
 SPELLED = 64  # reply tokens of a probe whose place in the text is worked out
 
@@ -50,60 +53,74 @@ def lesson_on(
 ) -> DistillResult:
     started = monotonic()
     report(0.05, "loading the base model" if device == CPU else f"loading the base model on {name_of(device)}")
-    base, tokenizer = shelf.take(files_key(job.base), partial(load_base, job.base))
-    torch.manual_seed(job.training.seed)  # after the loading, which may draw numbers and may be left out
-    with attached(base.to(device), job.parent, job.lora) as model:
-        return taught(model, tokenizer, job, report, {"import": import_seconds, "load": monotonic() - started})
+    with trainer_for(job, device, shelf) as lesson:
+        seconds = {"import": import_seconds, "load": monotonic() - started}
+        return taught(lesson, device, job, report, seconds)
+
+
+def trainer_for(job: DistillJob, device: torch.device, shelf: Shelf) -> AbstractContextManager[Prepared[Any]]:
+    """The fast engine where it covers the model; else the plain recipe."""
+    files = fast.covered(job)
+    if files is not None:
+        return fast.prepared(job, files, device, shelf)
+    from supervisor.distill import recipe  # noqa: PLC0415 - transformers' models and PEFT take seconds to import
+
+    return recipe.prepared(job, device, shelf)
 
 
 def taught(
-    model: PeftModel,
-    tokenizer: PreTrainedTokenizerBase,
-    job: DistillJob,
-    report: Report,
-    seconds: dict[str, float],
+    lesson: Prepared[Goal], device: torch.device, job: DistillJob, report: Report, seconds: dict[str, float]
 ) -> DistillResult:
     started = monotonic()
-    limits = {"max_prompt": job.training.max_prompt_tokens, "max_reply": job.training.max_reply_tokens}
-    samples = [encode(sample, tokenizer, **limits) for sample in job.samples]
-    optimizer, steps = optimizer_for(model, job.parent, learning_rate=job.training.learning_rate)
+    student, training = lesson.student, job.training
+    optimizer, steps = optimizer_for(student.parameters, job.parent, learning_rate=training.learning_rate)
 
-    before = fingerprints(model, samples)
-    metrics = train(model, optimizer, samples, job.training, lambda done, step: report(0.15 + 0.7 * done, step))
-    steps += job.training.updates * job.training.rounds
-    after = fingerprints(model, samples)
+    def told(done: float, step: str) -> None:
+        report(0.15 + 0.7 * done, step)
+
+    metrics, before = train(student, optimizer, lesson.rounds(told), training, told)
+    steps += training.updates * training.rounds
+    after = student.log_probs(recorded(lesson.samples))
     trained = monotonic()
 
     report(0.9, "saving the adapter")
-    save(model, optimizer, steps, job.out)
+    lesson.save(job.out)
+    save_optimizer(optimizer, student.parameters, steps, job.out)
     export_adapter(job.out, job.out / "adapter.gguf", base=job.base_gguf)
     saved = monotonic()
     report(1.0, "trained")
     return DistillResult(
         job=job.id,
         step=steps,
-        metrics={**metrics, **cuts(samples)},
-        probes=tuple(
-            probe(tokenizer, sample, was, is_now) for sample, was, is_now in zip(samples, before, after, strict=True)
-        ),
-        lora=shape_of(model),
+        metrics={**metrics, **cuts(lesson.samples)},
+        probes=probes(lesson.tokenizer, lesson.samples, before, after),
+        lora=lesson.lora,
         seconds={**seconds, "train": trained - started, "save": saved - trained},
         peak_rss=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        made_with=made_with(model, job),
+        made_with=made_with(lesson, device, job),
     )
 
 
-def made_with(model: PeftModel, job: DistillJob) -> Provenance:
+def made_with(lesson: Prepared[Goal], device: torch.device, job: DistillJob) -> Provenance:
     return Provenance(
-        trainer="recipe",
-        precision=str(model.dtype).removeprefix("torch."),
-        device=name_of(model.device),
+        trainer=lesson.trainer,
+        precision=str(lesson.precision).removeprefix("torch."),
+        device=name_of(device),
         instructions=torch.backends.cpu.get_cpu_capability(),
         threads=job.threads,
         seed=job.training.seed,
         torch=torch.__version__,
-        transformers=transformers.__version__,
-        peft=peft.__version__,
+        transformers=version("transformers"),
+        peft=version("peft"),
+    )
+
+
+def probes(
+    tokenizer: PreTrainedTokenizerBase, samples: Sequence[Encoded], before: Sequence[Tensor], after: Sequence[Tensor]
+) -> tuple[Probe, ...]:
+    return tuple(
+        probe(tokenizer, sample, tuple(was.tolist()), tuple(now.tolist()))
+        for sample, was, now in zip(samples, before, after, strict=True)
     )
 
 
@@ -123,11 +140,3 @@ def probe(
         starts=text.starts,
         pieces=text.pieces,
     )
-
-
-@torch.no_grad()
-def fingerprints(model: torch.nn.Module, samples: list[Encoded]) -> list[tuple[float, ...]]:
-    """Log-probability of each reply token under the model as it is now."""
-    return [
-        tuple(picked(reply_log_probs(model, sample.prompt, sample.reply), sample.reply).tolist()) for sample in samples
-    ]

@@ -30,19 +30,22 @@ class Packed(nn.Module):
         self.kind, self.turned = kind, turned
         self.shape = (stored.shape[0], stored.shape[1] // width(kind) * length(kind))
 
-    def values(self, dtype: torch.dtype) -> Tensor:
-        """(rows, columns), rows in transformers' order."""
+    def values(self, dtype: torch.dtype, out: Tensor | None = None) -> Tensor:
+        """(rows, columns), rows in transformers' order; in ``out``, if there is one."""
         if self.turned is None:
-            return dequantize(self.stored, self.kind, dtype)
-        out = torch.empty(self.shape, dtype=dtype, device=self.stored.device)
+            return dequantize(self.stored, self.kind, dtype, out)
+        if out is None:
+            out = torch.empty(self.shape, dtype=dtype, device=self.stored.device)
         order = unturned(self.shape[0], self.turned).to(self.stored.device)
         step = max(1, VALUES // self.shape[1])
         for first in range(0, len(order), step):
             dequantize(self.stored[order[first : first + step]], self.kind, dtype, out[first : first + step])
         return out
 
-    def rows(self, which: Tensor, dtype: torch.dtype) -> Tensor:
-        """Some rows, of a matrix that is not turned: (...) int64 to (..., columns)."""
+    def rows(self, which: Tensor | range, dtype: torch.dtype) -> Tensor:
+        """Some rows, of a matrix that is not turned: (...) int64, or a run of them, to (..., columns)."""
+        if isinstance(which, range):
+            return dequantize(self.stored[which.start : which.stop], self.kind, dtype)
         found = dequantize(self.stored[which.flatten()], self.kind, dtype)
         return found.view(*which.shape, self.shape[1])
 

@@ -1,12 +1,11 @@
-"""The recipe of a lesson, top to bottom: score, loss, backward per reply, update; practise, and again.
+"""The plain recipe on the modules of transformers and PEFT: any architecture, one reply at a time, no padding.
 
-This is the plain version on transformers and PEFT modules: any architecture, one sample at a time, no padding.
+It is the reference: the fast engine must give the same loss and the same gradients.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -16,24 +15,10 @@ from torch import Tensor
 from supervisor.distill.adapter import trainable, wearing
 from supervisor.distill.batch import Encoded
 from supervisor.distill.job import Training
-from supervisor.distill.loss import Losses, Target, sdpo
+from supervisor.distill.learn import part_of, recorded
+from supervisor.distill.loss import Target, sdpo
+from supervisor.distill.student import STUDENT, Reply, Report, Step
 from supervisor.distill.support import top_k, with_tail
-from supervisor.errors import DistillError
-
-Report = Callable[[float, str], None]
-
-
-@dataclass(frozen=True)
-class Reply:
-    """A reply to learn from, between the two contexts it is scored in; token ids."""
-
-    prompt: Sequence[int]
-    hindsight: Sequence[int]
-    tokens: Sequence[int]
-    behaviour: Path | None  # the adapter folder that wrote it, None: the bare base; STUDENT: the model itself, just now
-
-
-STUDENT = Path("student")  # no folder: the reply was written in this lesson
 
 
 class Teacher(Protocol):
@@ -115,39 +100,46 @@ def renewed(model: PeftModel, reply: Reply, goal: Target, training: Training, te
     return replace(goal, support=support, teacher=seen)
 
 
-def losses(model: PeftModel, reply: Reply, goal: Target, training: Training) -> Losses:
+def losses(model: PeftModel, reply: Reply, goal: Target, training: Training) -> Step:
     """The student's loss on one reply, with its gradient."""
     log_probs = reply_log_probs(model, reply.prompt, reply.tokens)  # (T, V)
-    return sdpo(log_probs.gather(-1, goal.support), picked(log_probs, reply.tokens), goal, training)
+    own = picked(log_probs, reply.tokens)  # (T,)
+    return Step(sdpo(log_probs.gather(-1, goal.support), own, goal, training), own.detach())
 
 
-def train(
-    model: PeftModel, optimizer: torch.optim.Optimizer, samples: Sequence[Encoded], training: Training, report: Report
-) -> dict[str, float]:
-    """Make the lesson's optimiser steps; the metrics are those of the last one, and the first one's loss.
+@dataclass(frozen=True)
+class PlainStudent:
+    """A student of ``student.Student``'s kind; its goals are targets."""
 
-    The loss is the mean over replies of each reply's mean over its tokens. Raises DistillError when the gradient stops
-    being a number: nothing of such a lesson is kept.
-    """
-    metrics: dict[str, float] = {}
-    for index in range(training.rounds):
-        share = partial(part_of, report, index, training.rounds)
-        replies = recorded(samples) if index == 0 else practice(model, samples, training, share)
-        metrics = {**learn(model, optimizer, replies, training, share), **first_loss(metrics)}
-    return metrics
+    model: PeftModel
+
+    @property
+    def parameters(self) -> Mapping[str, torch.nn.Parameter]:
+        return trainable(self.model)
+
+    def goals(self, replies: Sequence[Reply], training: Training) -> Iterator[Target]:
+        for reply in replies:
+            yield target(self.model, reply, training, FrozenBase(self.model))
+
+    def gradients(self, replies: Sequence[Reply], goals: Sequence[Target], training: Training) -> Iterator[Step]:
+        teacher = FrozenBase(self.model)
+        for reply, goal in zip(replies, goals, strict=True):
+            step = losses(self.model, reply, renewed(self.model, reply, goal, training, teacher), training)
+            torch.autograd.backward(step.losses.total / len(replies))
+            yield step
+
+    @torch.no_grad()
+    def log_probs(self, replies: Sequence[Reply]) -> list[Tensor]:
+        return [picked(reply_log_probs(self.model, one.prompt, one.tokens), one.tokens) for one in replies]
 
 
-def part_of(report: Report, index: int, rounds: int, done: float, step: str) -> None:
-    """Report progress of one round as progress of the whole."""
-    report((index + done) / rounds, step if rounds == 1 else f"round {index + 1} of {rounds}: {step}")
-
-
-def first_loss(metrics: dict[str, float]) -> dict[str, float]:
-    return {"first_loss": metrics["first_loss"]} if metrics else {}
-
-
-def recorded(samples: Sequence[Encoded]) -> list[Reply]:
-    return [Reply(one.prompt, one.hindsight, one.reply, one.sample.behaviour) for one in samples]
+def rounds(
+    model: PeftModel, samples: Sequence[Encoded], training: Training, report: Report
+) -> Iterator[Sequence[Reply]]:
+    """The recorded replies, and then fresh ones of the student as it is when each further round begins."""
+    yield recorded(samples)
+    for index in range(1, training.rounds):
+        yield practice(model, samples, training, partial(part_of, report, index, training.rounds))
 
 
 @torch.no_grad()
@@ -183,49 +175,3 @@ def until_closed(row: Sequence[int], closing: int) -> list[int]:
     """A generated row without its padding: up to its first closing token, which is kept."""
     tokens = list(row)
     return tokens[: tokens.index(closing) + 1] if closing in tokens else tokens
-
-
-def learn(
-    model: PeftModel, optimizer: torch.optim.Optimizer, replies: Sequence[Reply], training: Training, report: Report
-) -> dict[str, float]:
-    """``training.updates`` optimiser steps over these replies."""
-    teacher = FrozenBase(model)
-    goals = []
-    for index, reply in enumerate(replies):
-        report(0.4 + 0.1 * index / len(replies), f"reading the feedback {index + 1} of {len(replies)}")
-        goals.append(target(model, reply, training, teacher))
-    parameters = list(trainable(model).values())
-    metrics: dict[str, float] = {}
-    for update in range(training.updates):
-        if update > 0:
-            goals = [renewed(model, *both, training, teacher) for both in zip(replies, goals, strict=True)]
-        optimizer.zero_grad(set_to_none=True)
-        parts: list[Losses] = []
-        for reply, goal in zip(replies, goals, strict=True):
-            done = (update * len(replies) + len(parts)) / (training.updates * len(replies))
-            report(0.5 + 0.5 * done, f"update {update + 1} of {training.updates}")
-            part = losses(model, reply, goal, training)
-            torch.autograd.backward(part.total / len(replies))
-            parts.append(part)
-        norm = torch.nn.utils.clip_grad_norm_(parameters, training.max_grad_norm or float("inf"))
-        if not torch.isfinite(norm):
-            raise DistillError(f"the gradient of update {update + 1} is {norm.item()}; try a lower learning_rate")
-        optimizer.step()
-        now = summary(parts, replies, norm)
-        metrics = {"first_loss": metrics.get("first_loss", now["total_loss"]), **now}
-    return metrics
-
-
-def summary(parts: Sequence[Losses], replies: Sequence[Reply], norm: Tensor) -> dict[str, float]:
-    """Metrics of one update, under the names that users of the older service know."""
-    count = len(parts)
-    return {
-        "total_loss": sum(part.total.item() for part in parts) / count,
-        "distill_loss": sum(part.distill.item() for part in parts) / count,
-        "kl_reg": sum(part.kl_reg.item() for part in parts) / count,
-        "mean_is_ratio": sum(part.ratio.item() for part in parts) / count,
-        "clip_fraction": sum(part.clipped.item() for part in parts) / count,
-        "grad_norm": norm.item(),
-        "tokens_processed": float(sum(len(reply.tokens) for reply in replies)),
-        "batch_size": float(count),
-    }

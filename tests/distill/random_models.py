@@ -9,6 +9,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import (
+    AutoModelForCausalLM,
     Gemma3ForCausalLM,
     Gemma3TextConfig,
     LlamaConfig,
@@ -190,3 +191,8 @@ def greedy(model: PreTrainedModel, ids: list[int], count: int) -> list[int]:
         )
     tokens: list[int] = out[0, len(ids) :].tolist()
     return tokens
+
+
+def loaded(folder: Path, dtype: torch.dtype) -> PreTrainedModel:
+    """A saved model, in evaluation mode."""
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()

@@ -13,9 +13,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from supervisor.distill.batch import encode
 from supervisor.distill.job import FAILURE, JOB, PROGRESS, RESULT, DistillFailure, DistillResult, Progress
+from supervisor.distill.learn import recorded
 from supervisor.distill.lesson import run_lesson
 from supervisor.distill.loss import divergence
-from supervisor.distill.step import FrozenBase, picked, recorded, reply_log_probs, target, until_closed
+from supervisor.distill.step import FrozenBase, picked, reply_log_probs, target, until_closed
 from supervisor.errors import DistillError
 from tests.distill.lessons import chat_model, job, sample, training
 

@@ -9,12 +9,15 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
-from supervisor.distill.adapter import attach, optimizer_for, trainable
+from supervisor.distill.adapter import attach, trainable
 from supervisor.distill.base import load_base
 from supervisor.distill.batch import Encoded, encode
 from supervisor.distill.job import LoraShape
+from supervisor.distill.learn import recorded, train
 from supervisor.distill.loss import k3
-from supervisor.distill.step import FrozenBase, Reply, losses, picked, recorded, renewed, reply_log_probs, target, train
+from supervisor.distill.optimizer import optimizer_for
+from supervisor.distill.step import FrozenBase, PlainStudent, losses, picked, renewed, reply_log_probs, target
+from supervisor.distill.student import Reply
 from supervisor.distill.support import top_k
 from tests.distill.lessons import chat_model, sample, training
 
@@ -33,8 +36,9 @@ class Pupil:
     replies: list[Reply]
 
     def learn(self, **values: Any) -> dict[str, float]:
-        optimizer, _ = optimizer_for(self.model, None, learning_rate=1e-3)
-        return train(self.model, optimizer, self.samples, training(**values), lambda _done, _step: None)
+        student = PlainStudent(self.model)
+        optimizer, _ = optimizer_for(student.parameters, None, learning_rate=1e-3)
+        return train(student, optimizer, [self.replies], training(**values), lambda _done, _step: None)[0]
 
     def weights(self) -> list[Tensor]:
         return [weight.detach().clone() for weight in trainable(self.model).values()]
@@ -57,7 +61,8 @@ def test_the_kl_is_to_the_model_without_its_adapter(base: Path, pupil: Pupil) ->
     reply = pupil.replies[0]
     wishes = training()
 
-    part = losses(pupil.model, reply, target(pupil.model, reply, wishes, FrozenBase(pupil.model)), wishes)
+    goal = target(pupil.model, reply, wishes, FrozenBase(pupil.model))
+    part = losses(pupil.model, reply, goal, wishes).losses
 
     student, frozen = (
         picked(reply_log_probs(one, reply.prompt, reply.tokens), reply.tokens) for one in (pupil.model, bare)
@@ -74,7 +79,7 @@ def test_only_what_stands_before_a_reply_token_is_pulled(pupil: Pupil) -> None:
     head = pupil.model.get_base_model().lm_head
     handle = head.register_forward_hook(lambda _module, _inputs, logits: kept.append(logits))
 
-    total = losses(pupil.model, reply, goal, wishes).total
+    total = losses(pupil.model, reply, goal, wishes).losses.total
     handle.remove()
 
     (pull,) = torch.autograd.grad(total, kept[0])

@@ -1,0 +1,159 @@
+"""The fast engine gives the plain recipe's losses and gradients, whatever it shares, drops or computes again."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from supervisor.distill.fast import tree
+from supervisor.distill.fast.base import files_of
+from supervisor.distill.gguf import export_model
+from supervisor.distill.student import STUDENT
+from tests.distill import random_models
+from tests.distill.fast.pupils import Outcome, Pair, apart, outcome, pair, replies
+from tests.distill.lessons import training
+
+KINDS = ["llama", "llama3-rope", "mistral", "qwen2", "qwen3", "qwen3-untied"]
+FLOAT32 = 1e-4  # largest relative error of a gradient
+BFLOAT16 = 2e-2
+
+
+@pytest.fixture(scope="module")
+def qwen3(tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    return pair("qwen3", tmp_path_factory.mktemp("qwen3"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("file", ["", "model.gguf"])
+def test_every_kind_that_is_covered_learns_the_same(kind: str, file: str, tmp_path: Path) -> None:
+    both = pair(kind, tmp_path)
+    wishes = training(kl_reg_weight=0.2, alpha=0.3)
+
+    plain, fast = outcome(both.plain(), replies(), wishes), outcome(both.fast(file=file), replies(), wishes)
+
+    assert fast.losses == pytest.approx(plain.losses, rel=FLOAT32)
+    assert apart(fast, plain) < FLOAT32
+    for ours, theirs in zip(fast.own, plain.own, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+WAYS: list[dict[str, Any]] = [
+    {"spare": True},
+    {"packed": True},
+    {"packed": True, "spare": True},
+    {"rows": 1},
+    {"rows": 70, "spare": True},
+]
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_saving_memory_changes_nothing(way: dict[str, Any], qwen3: Pair) -> None:
+    wishes = training(alpha=0.5)
+
+    plain, fast = outcome(qwen3.plain(), replies(4), wishes), outcome(qwen3.fast(**way), replies(4), wishes)
+
+    assert apart(fast, plain) < FLOAT32
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.05, 1.0])
+@pytest.mark.parametrize("support", ["teacher", "student"])
+@pytest.mark.parametrize("weight", [0.0, 1.0])
+def test_every_objective_has_the_same_gradient(alpha: float, support: str, weight: float, qwen3: Pair) -> None:
+    wishes = training(alpha=alpha, support=support, kl_reg_weight=weight, teacher_top_k=10, is_clip=1.0)
+
+    plain, fast = outcome(qwen3.plain(), replies(), wishes), outcome(qwen3.fast(), replies(), wishes)
+
+    assert fast.losses == pytest.approx(plain.losses, rel=FLOAT32)
+    assert apart(fast, plain) < FLOAT32
+
+
+def test_long_prompts_in_many_nodes_give_the_same(qwen3: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tree, "LONGEST", 16)
+    said = replies(4, system=150)
+
+    plain, fast = outcome(qwen3.plain(), said, training()), outcome(qwen3.fast(), said, training())
+
+    assert apart(fast, plain) < FLOAT32
+
+
+@pytest.mark.parametrize("author", ["base", "student", "start", "another"])
+def test_whoever_wrote_the_reply_it_weighs_the_same(author: str, qwen3: Pair, tmp_path: Path) -> None:
+    random_models.random_adapter(random_models.loaded(qwen3.folder, torch.float32), tmp_path / "v2", r=8)
+    folder = {"base": None, "student": STUDENT, "start": qwen3.adapter, "another": tmp_path / "v2"}[author]
+    said = replies(behaviour=folder)
+
+    plain = outcome(qwen3.plain(), said, training())
+    fast = outcome(qwen3.fast(start=qwen3.adapter), said, training())
+
+    assert fast.losses == pytest.approx(plain.losses, rel=FLOAT32)
+    assert apart(fast, plain) < FLOAT32
+
+
+def test_two_replies_to_one_prompt_share_it(qwen3: Pair) -> None:
+    first, second, _ = replies()
+    said = [first, replace(second, prompt=first.prompt, hindsight=first.hindsight)]
+
+    plain, fast = outcome(qwen3.plain(), said, training()), outcome(qwen3.fast(), said, training())
+
+    assert apart(fast, plain) < FLOAT32
+
+
+WIDE = {"initializer_range": 0.02, "hidden_size": 256, "intermediate_size": 512}  # as real models begin
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen3"])
+@pytest.mark.parametrize("spare", [False, True])
+def test_in_bfloat16_the_gradient_is_near_the_one_of_float32(kind: str, spare: bool, tmp_path: Path) -> None:
+    both = pair(kind, tmp_path, rounded=True, **WIDE)
+    wishes = training(alpha=0.0, kl_reg_weight=0.1)
+
+    exact = outcome(both.plain(), replies(4), wishes)
+    fast = outcome(both.fast(torch.bfloat16, spare=spare), replies(4), wishes)
+
+    assert total_error(fast, exact) < BFLOAT16
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen3"])
+def test_where_teacher_and_student_all_but_agree_bfloat16_is_no_worse_than_the_recipes(
+    kind: str, tmp_path: Path
+) -> None:
+    both = pair(kind, tmp_path, rounded=True, **WIDE)
+    wishes = training(alpha=0.5, kl_reg_weight=0.1)  # a small difference of large numbers
+
+    exact = outcome(both.plain(), replies(4), wishes)
+    plain, fast = (outcome(make(torch.bfloat16), replies(4), wishes) for make in (both.plain, both.fast))
+
+    assert total_error(fast, exact) < 1.6 * total_error(plain, exact)
+
+
+def total_error(ours: Outcome, exact: Outcome) -> float:
+    """Of all matrices' gradients as one vector, relative."""
+    wrong = torch.stack([(ours.grads[name] - grad).norm() for name, grad in exact.grads.items()]).norm()
+    return float(wrong / torch.stack([grad.norm() for grad in exact.grads.values()]).norm())
+
+
+def test_after_an_update_the_student_scores_like_the_recipe(qwen3: Pair) -> None:
+    plain, fast = qwen3.plain(), qwen3.fast()
+    for student in (plain, fast):
+        outcome(student, replies(), training())
+        torch.optim.SGD(student.parameters.values(), lr=1.0).step()
+
+    for ours, theirs in zip(fast.log_probs(replies()), plain.log_probs(replies()), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["gemma3", "phi3", "phi3-long", "qwen3-yarn"])
+def test_what_it_does_not_cover_is_left_to_the_recipe(kind: str, tmp_path: Path) -> None:
+    random_models.of_kind(kind, tmp_path)
+    export_model(tmp_path, tmp_path / "model.gguf", dtype="f32")
+
+    assert files_of(tmp_path) is None
+    assert files_of(tmp_path / "model.gguf") is None
+
+
+def test_a_window_over_the_last_tokens_is_left_to_the_recipe(tmp_path: Path) -> None:
+    random_models.mistral(tmp_path, sliding_window=8)
+
+    assert files_of(tmp_path) is None
