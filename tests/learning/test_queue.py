@@ -10,8 +10,8 @@ from supervisor.distill.job import DistillJob
 from supervisor.errors import DistillError, NoSuchEntry
 from supervisor.journal.journal import Journal, open_journal
 from supervisor.learning.queue import JobBuilder, training_for, with_hindsight
-from supervisor.plan.decide import TINY_RECIPE, decide
-from supervisor.plan.plan import Plan
+from supervisor.plan.decide import PUBLISHED_RECIPE, TINY_RECIPE, decide
+from supervisor.plan.plan import Plan, Recipe
 from tests.adapters.versions import made
 from tests.journal.samples import ADAPTER, completion, feedback, taught
 from tests.plan.machines import machine, model, settings
@@ -189,6 +189,12 @@ async def test_what_the_caller_wants_goes_over_the_recipe(room: Room) -> None:
     assert job.training.learning_rate == 2e-4
     assert job.training.teacher_mode == "self"
     assert job.training.alpha == TINY_RECIPE.alpha
+
+
+@pytest.mark.parametrize("recipe", [TINY_RECIPE, PUBLISHED_RECIPE])
+def test_the_base_model_holds_every_lesson_back_unless_told_otherwise(recipe: Recipe) -> None:
+    assert training_for({}, replace(plan(), recipe=recipe)).kl_reg_weight > 0
+    assert training_for({"kl_reg_weight": 0.0}, replace(plan(), recipe=recipe)).kl_reg_weight == 0
 
 
 @pytest.mark.parametrize(
