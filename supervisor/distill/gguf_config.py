@@ -114,6 +114,11 @@ def attention_factor(source: GgufModel) -> float:
 
 def gemma3(source: GgufModel, context: int | None) -> dict[str, Any]:
     whole_rotation(source)
+    if source.of_model("rope.freq_base") is None:
+        raise DistillError(
+            f"{source.path} does not say in llama.cpp's way how it rotates: it was made for Ollama's own engine; "
+            "pull a build from hf.co instead"
+        )
     layers, width = source.number("block_count"), head_width(source)
     window = source.of_model("attention.sliding_window")
     scalar = source.number("embedding_length") // source.number("attention.head_count")

@@ -7,6 +7,7 @@ from random import Random
 import anyio
 import pytest
 import torch
+from gguf import GGMLQuantizationType as Kind
 from transformers import AutoTokenizer
 
 from supervisor.distill.base import load_base
@@ -30,6 +31,8 @@ TEXTS = [
     "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n",
     " leading, trailing ",
 ]
+NUMBERS = ("attention.head_count", "embedding_length", "feed_forward_length", "block_count", "context_length")
+GEMMA = {f"gemma3.{name}": 2 for name in NUMBERS} | {"gemma3.attention.layer_norm_rms_epsilon": 1e-6}
 
 
 @pytest.mark.parametrize("kind", ["qwen2", "qwen3", "qwen3-untied", "llama", "llama3-rope"])
@@ -45,6 +48,16 @@ def test_a_gguf_is_loaded_as_the_model_that_it_was_made_from(kind: str, tmp_path
     with torch.inference_mode():
         torch.testing.assert_close(model(tokens).logits, original(tokens).logits, rtol=1e-4, atol=1e-5)
     assert not any(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_what_cannot_stay_packed_is_loaded_whole(tmp_path: Path) -> None:
+    chat_model(tmp_path)
+    gguf_files.restored(tmp_path / "model.gguf", tmp_path / "blob", Kind.Q5_1)
+
+    packed, dense = (load_base(tmp_path / "blob", packed=packed)[0] for packed in (True, False))
+
+    tokens = torch.arange(3, 90)[None]
+    assert torch.equal(packed(tokens).logits, dense(tokens).logits)
 
 
 async def same_tokens(model: Path, texts: list[str]) -> None:
@@ -159,6 +172,8 @@ def test_a_lesson_from_a_gguf_makes_the_adapter_that_its_folder_makes(tmp_path: 
     ("change", "complaint"),
     [
         ({"general.architecture": "gpt-oss"}, "architecture 'gpt-oss'.*choose another model"),
+        ({"general.architecture": "mistral3"}, "'mistral3'.*CLAWLAMA_MODEL may be a folder"),
+        ({"general.architecture": "gemma3", **GEMMA}, "made for Ollama's own engine.*hf.co"),
         ({"qwen3.expert_count": 8}, "mixture of experts"),
         ({"tokenizer.chat_template": None}, "no chat template.*hf.co"),
         ({"tokenizer.ggml.pre": "bloom"}, "gpt2/bloom"),
