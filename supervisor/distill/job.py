@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 JOB, PROGRESS, RESULT, FAILURE = "job.json", "progress.jsonl", "result.json", "error.json"
+HUB = "hf:"  # begins the name of a base model that is fetched from the Hugging Face hub
 
 Message = dict[str, Any]
 
@@ -88,7 +89,7 @@ class Sample(Record):
 class DistillJob(Record):
     id: str
     base: Path
-    """A Hugging Face model folder, or a GGUF file (its name need not end so)."""
+    """A Hugging Face model folder, or a GGUF file (its name need not end so), or ``hf:owner/name`` on its hub."""
     base_gguf: Path
     """The model as it is served; the adapter's shapes are checked against it."""
     parent: Path | None

@@ -11,6 +11,7 @@ import json
 import os
 import socket
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
@@ -19,7 +20,7 @@ from time import monotonic
 
 from pydantic import ValidationError
 
-from supervisor.distill.job import FAILURE, JOB, PROGRESS, RESULT, DistillFailure, DistillJob, Progress
+from supervisor.distill.job import FAILURE, HUB, JOB, PROGRESS, RESULT, DistillFailure, DistillJob, Progress
 from supervisor.distill.shelf import Shelf
 from supervisor.errors import DistillError
 
@@ -62,12 +63,22 @@ def lesson_in(folder: Path, shelf: Shelf) -> int:
             started = monotonic()
             from supervisor.distill.lesson import run_lesson  # noqa: PLC0415 - torch, seconds: announced before
 
-            result = run_lesson(job, report, import_seconds=monotonic() - started, shelf=shelf)
+            result = run_lesson(at_hand(job, report), report, import_seconds=monotonic() - started, shelf=shelf)
     except (DistillError, ValidationError, OSError) as exc:
         (folder / FAILURE).write_text(DistillFailure(problem=str(exc)).model_dump_json())
         return 1
     (folder / RESULT).write_text(json.dumps(result.model_dump(mode="json")))
     return 0
+
+
+def at_hand(job: DistillJob, report: Callable[[float, str], None]) -> DistillJob:
+    """The job with its base model on this machine."""
+    if not str(job.base).startswith(HUB):
+        return job
+    from supervisor.distill.hub import fetched  # noqa: PLC0415 - takes its time, and few need it
+
+    report(0.02, f"fetching {job.base}")
+    return job.model_copy(update={"base": fetched(job.base)})
 
 
 def forget_peak() -> None:
