@@ -10,8 +10,9 @@ from gguf import GGMLQuantizationType as Kind
 
 from supervisor.distill.base import load_base
 from supervisor.distill.gguf import export_model
+from supervisor.distill.lesson import run_lesson
 from tests.distill import gguf_files, random_models
-from tests.distill.lessons import TEMPLATE
+from tests.distill.lessons import TEMPLATE, job
 from tests.distill.llama_server import Served, served
 
 pytestmark = pytest.mark.anyio
@@ -109,6 +110,23 @@ async def test_every_type_of_weights_is_read_as_the_engine_reads_it(kind: str, q
     gguf_files.restored(tmp_path / "f32.gguf", tmp_path / "blob", quantised)
 
     await compare(tmp_path / "blob", TOLERANCE[quantised])
+
+
+@pytest.mark.parametrize(("kind", "prefixed"), [("gemma3", False), ("phi3", True)])
+async def test_a_lesson_from_the_file_is_served_as_it_was_learned(kind: str, prefixed: bool, tmp_path: Path) -> None:
+    made(kind, tmp_path)
+    random_models.scored_pieces(tmp_path, TEMPLATE, prefixed=prefixed)
+    export_model(tmp_path, tmp_path / "model.gguf", dtype="f32")
+    lesson = job(tmp_path, tmp_path / "out").model_copy(update={"base": tmp_path / "model.gguf"})
+
+    result = run_lesson(lesson, lambda *_: None)
+
+    probe = result.probes[0]
+    assert abs(probe.after[0] - probe.before[0]) > 0.01
+    with anyio.fail_after(60):
+        async with served(tmp_path / "model.gguf", tmp_path / "out/adapter.gguf") as engine:
+            served_now = await theirs(engine, list(probe.prompt))
+    assert abs(float(served_now[probe.token_ids[0]]) - probe.after[0]) < 5e-3
 
 
 def test_how_phi_3_rotates_depends_on_the_context_that_is_served(tmp_path: Path) -> None:
