@@ -1,7 +1,7 @@
 """Quantised blocks of a GGUF to numbers, in torch: for every matmul of a packed model, so in few passes over memory.
 
 Layouts are ggml's (``ggml-common.h``); values are those of ``gguf.quants.dequantize``, computed in float32 and rounded
-once. A pass works on about as many values as the processor's cache holds, and on eight packed bytes as one int64.
+once. A pass works on about as many values as a processor's cache holds, and on eight packed bytes as one int64.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from supervisor.errors import GgufError
 
-VALUES = 1 << 18  # at a time and thread
+VALUES = 1 << 19  # at a time and thread
 VALUES_ON_GPU = 1 << 22
 LOW = 0x0F0F0F0F0F0F0F0F  # the lower four bits of eight bytes
 ONES, THREES = 0x0101010101010101, 0x0303030303030303
@@ -23,7 +23,7 @@ PLAIN = {Kind.F32: torch.float32, Kind.BF16: torch.bfloat16}
 def dequantize(blocks: Tensor, kind: Kind, dtype: torch.dtype, out: Tensor | None = None) -> Tensor:
     """(rows, bytes of a row) uint8 to (rows, columns) in ``dtype``, on the device of ``blocks``; both contiguous.
 
-    Scratch memory: a megabyte a thread, 32 on a GPU. GgufError for a kind that is not known.
+    Scratch memory: two megabytes a thread, 32 on a GPU. GgufError for a kind that is not known.
     """
     check_kind(kind)
     if out is None:
