@@ -1,6 +1,7 @@
 """A lesson's feedback -> the job that a trainer gets."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,11 @@ from pydantic import ValidationError
 
 from supervisor.adapters.store import AdapterStore, AdapterVersion
 from supervisor.distill.job import DistillJob, LoraShape, Message, Sample, Training
-from supervisor.errors import DistillError
+from supervisor.errors import DistillError, NoSuchEntry
 from supervisor.journal.journal import Journal
 from supervisor.journal.records import Completion, Feedback, Lesson
 from supervisor.learning.clean import clean_message, clean_messages
+from supervisor.learning.replay import earlier
 from supervisor.plan.plan import Plan
 from supervisor.render.templates import fill
 
@@ -43,11 +45,21 @@ class JobBuilder:
             base_gguf=weights.absolute() if weights.is_file() else self.plan.model.gguf.resolve(),
             parent=parent.folder if parent else None,
             out=out,
-            samples=tuple([await self._sample(one, parent) for one in feedback]),
+            samples=(*[await self._sample(one, parent) for one in feedback], *await self._repeated(lesson, parent)),
             training=training_for(lesson.training, self.plan),
             lora=LoraShape(r=recipe.lora_r, alpha=recipe.lora_alpha),
             threads=self.plan.threads,
         )
+
+    async def _repeated(self, lesson: Lesson, parent: AdapterVersion | None) -> list[Sample]:
+        """What of it can still be read: the journal forgets in time."""
+        if parent is None or not self.plan.recipe.replay:
+            return []
+        samples = []
+        for one in await earlier(self.journal, self.adapters, parent, count=self.plan.recipe.replay, key=lesson.id):
+            with suppress(DistillError, NoSuchEntry):
+                samples.append(await self._sample(one, parent))
+        return samples
 
     async def _sample(self, feedback: Feedback, parent: AdapterVersion | None) -> Sample:
         completion = await self._completion(feedback)

@@ -18,13 +18,30 @@ Device = Literal["cpu", "gpu"]
 
 TINY = 200 * 2**20  # bytes of weights below which a model is a toy that learns in big steps
 
-# Measured on tiny-chat (README): one lesson of a few replies carries over to other questions.
+# Measured on tiny-chat (bench/RESULTS.md): one lesson of a few replies carries over to other questions, and repeating
+# some of it keeps a later lesson of vaguer words from undoing that.
 TINY_RECIPE = Recipe(
-    learning_rate=1e-3, alpha=0.0, updates=8, rounds=1, rollouts=2, kl_reg_weight=0.001, lora_r=16, lora_alpha=32
+    learning_rate=1e-3,
+    alpha=0.0,
+    updates=8,
+    rounds=1,
+    rollouts=2,
+    kl_reg_weight=0.001,
+    lora_r=16,
+    lora_alpha=32,
+    replay=4,
 )
 # The published SDPO values (arXiv 2601.20802); nothing better is measured yet for models of this size.
 PUBLISHED_RECIPE = Recipe(
-    learning_rate=3e-5, alpha=0.5, updates=1, rounds=1, rollouts=1, kl_reg_weight=0.01, lora_r=32, lora_alpha=64
+    learning_rate=3e-5,
+    alpha=0.5,
+    updates=1,
+    rounds=1,
+    rollouts=1,
+    kl_reg_weight=0.01,
+    lora_r=32,
+    lora_alpha=64,
+    replay=0,
 )
 
 

@@ -19,6 +19,7 @@ class Recipe:
     kl_reg_weight: float
     lora_r: int
     lora_alpha: int
+    replay: int  # pieces of earlier feedback that a lesson repeats
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from supervisor.adapters.store import AdapterStore
 from supervisor.distill.job import DistillJob
 from supervisor.errors import DistillError, NoSuchEntry
 from supervisor.journal.journal import Journal, open_journal
+from supervisor.journal.records import NewFeedback
 from supervisor.learning.queue import JobBuilder, training_for, with_hindsight
 from supervisor.plan.decide import PUBLISHED_RECIPE, TINY_RECIPE, decide
 from supervisor.plan.plan import Plan, Recipe
@@ -287,3 +288,60 @@ async def test_a_reply_of_another_model_is_not_taught_to_this_one(room: Room) ->
 
     with pytest.raises(DistillError, match="was written by other, and tiny-chat is the one that learns"):
         await room.job(feedback(completion_id=one.id))
+
+
+async def learned(room: Room, parent: str | None, *items: NewFeedback) -> str:
+    """The version that a lesson on this feedback made, and that now serves."""
+    lesson = await taught(room.journal, *items)
+    version = made(room.adapters, lesson_id=lesson.id, parent=parent).manifest.version
+    room.adapters.promote(ADAPTER, version)
+    return version
+
+
+async def test_a_lesson_repeats_some_of_what_was_learned_before(room: Room) -> None:
+    first = await learned(room, None, *[feedback(text=f"first {number}") for number in range(3)])
+    await learned(room, first, *[feedback(text=f"second {number}") for number in range(3)])
+
+    job = await room.job(feedback(text="new"))
+
+    assert [words in str(job.samples[0].hindsight) for words in ("new", "first")] == [True, False]
+    assert len({sample.id for sample in job.samples}) == 1 + TINY_RECIPE.replay
+
+
+async def test_an_interrupted_lesson_repeats_the_same_again(room: Room) -> None:
+    await learned(room, None, *[feedback(text=f"first {number}") for number in range(9)])
+    lesson = await taught(room.journal)
+    builder = JobBuilder(room.journal, room.adapters, plan())
+
+    jobs = [await builder.build(lesson, room.out, model().trains_on) for _ in range(2)]
+
+    assert jobs[0].samples == jobs[1].samples
+
+
+async def test_what_was_undone_is_not_repeated(room: Room) -> None:
+    first = await learned(room, None, feedback(text="kept"))
+    await learned(room, first, feedback(text="undone"))
+    room.adapters.promote(ADAPTER, first)
+
+    job = await room.job(feedback(text="new"))
+
+    told = str([sample.hindsight for sample in job.samples])
+    assert [words in told for words in ("kept", "undone")] == [True, False]
+
+
+async def test_what_can_be_read_no_more_is_left_out(room: Room) -> None:
+    one = completion(base="another model")
+    await room.journal.add_completion(one)
+    await learned(room, None, feedback(completion_id=one.id))
+
+    assert len((await room.job(feedback(prompt="hi", response="hello"))).samples) == 1
+
+
+async def test_a_recipe_without_replay_repeats_nothing(room: Room) -> None:
+    await learned(room, None, feedback(text="kept"))
+    lesson = await taught(room.journal)
+    calm = replace(plan(), recipe=PUBLISHED_RECIPE)
+
+    job = await JobBuilder(room.journal, room.adapters, calm).build(lesson, room.out, model().trains_on)
+
+    assert len(job.samples) == 1
