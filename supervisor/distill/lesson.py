@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from supervisor.distill.batch import Encoded, cuts
-from supervisor.distill.device import CPU, GPU_TROUBLE, best_device, name_of
+from supervisor.distill.device import CPU, GPU_TROUBLE, best_device, multiply_float32_quickly, name_of
 from supervisor.distill.fast import lesson as fast
 from supervisor.distill.gguf import export_adapter
 from supervisor.distill.job import DistillJob, DistillResult, Probe, Provenance
@@ -35,6 +35,7 @@ def run_lesson(
     ``job.out``, and on the shelf, is then of no use.
     """
     torch.set_num_threads(job.threads)
+    multiply_float32_quickly()
     shelf = shelf or Shelf()
     device = best_device()
     try:

@@ -8,7 +8,7 @@ from supervisor.host.facts import HostFacts
 from supervisor.plan import words
 from supervisor.plan.choose import EngineKind, choose
 from supervisor.plan.fit import Fit, elsewhere, fit
-from supervisor.plan.memory import GIB, kv_bytes, lesson, ram, vram
+from supervisor.plan.memory import GIB, kv_bytes, least_for_lesson, lesson, ram, vram
 from supervisor.plan.models import BaseModelFacts
 from supervisor.plan.plan import Plan, Recipe
 from supervisor.plan.prompt import plan_prompt
@@ -133,15 +133,19 @@ def plan_lessons(facts: HostFacts, model: BaseModelFacts, fits: Fit, on: Device)
     """By the memory of the device that lessons run on."""
     if model.lessons:
         return Lessons(rest=False, problem=model.lessons, explained=f"none: {model.lessons}")
-    needed = lesson(model)
+    whole, least = lesson(model), least_for_lesson(model)
     have, taken = (ram(facts), fits.ram) if on == "cpu" else (vram(facts), on_gpus(model, fits))
-    said = f"{needed / GIB:.1f} GiB on the {on.upper()}"
-    if needed > have:
+    if least > have:
+        said = f"{least / GIB:.1f} GiB on the {on.upper()}"
         problem = f"a lesson needs {said}, {have / GIB:.1f} can be had; free some, or choose a smaller model"
         return Lessons(rest=taken > 0, problem=problem, explained=f"may fail: {problem}")
-    rest = needed > have - taken
+    rest = least > have - taken
+    room = have if rest else have - taken
+    packed = whole > room
+    said = f"{(least if packed else whole) / GIB:.1f} GiB on the {on.upper()}"
+    how = ", with weights unpacked as they are needed" if packed else ""
     meanwhile = "the engine rests meanwhile" if rest else "the engine serves on meanwhile"
-    return Lessons(rest, None, f"need {said}; {meanwhile}")
+    return Lessons(rest, None, f"need {said}{how}; {meanwhile}")
 
 
 def on_gpus(model: BaseModelFacts, fits: Fit) -> int:

@@ -16,6 +16,7 @@ RUNTIME = GIB // 2  # buffers of llama.cpp beside weights and cache, per device
 TRAINER = GIB // 2  # torch, transformers and peft before any weight
 FLOAT32_BELOW = 10**9  # parameters; the trainer's own limit
 LESSON = 1.13  # weights, adapter, optimiser and activations per byte of weights: 5.1 GiB were measured for 4.5
+PACKED, PACKED_EACH = 4 * 10**8, 0.21  # the same without the weights, for bytes and per parameter: they stay packed
 BITS = 4.85  # per parameter in a Q4_K_M file, where nobody says how many parameters there are
 KV_SIZE: dict[KvCache, float] = {"f16": 1.0, "q8_0": 34 / 64}  # q8_0: 32 values and one scale in 34 bytes
 
@@ -42,9 +43,20 @@ def kv_bytes(model: BaseModelFacts, tokens: int, kv: KvCache) -> int:
 
 
 def lesson(model: BaseModelFacts) -> int:
-    """What a lesson takes at its height: the dense weights, however small the file that they come from."""
-    parameters = model.parameters or int(model.weights * 8 / BITS)
+    """What a lesson takes at its height, given room: the dense weights, however small the file that they come from."""
+    parameters = parameters_of(model)
     return TRAINER + int(LESSON * parameters * (4 if parameters < FLOAT32_BELOW else 2))
+
+
+def least_for_lesson(model: BaseModelFacts) -> int:
+    """What it cannot do without: weights that it reads from a GGUF may stay as they are."""
+    if model.trains_on != model.gguf:
+        return lesson(model)
+    return min(lesson(model), TRAINER + model.weights + PACKED + int(PACKED_EACH * parameters_of(model)))
+
+
+def parameters_of(model: BaseModelFacts) -> int:
+    return model.parameters or int(model.weights * 8 / BITS)
 
 
 def idle(facts: HostFacts) -> HostFacts:

@@ -6,7 +6,7 @@ from pathlib import Path
 from supervisor.host.facts import Disk, Gpu, HostFacts
 from supervisor.plan.catalog import GB, LEARNERS, SERVERS, CatalogModel
 from supervisor.plan.fit import ENOUGH, Fit, longest
-from supervisor.plan.memory import GIB, graphics, idle, lesson, ram, vram
+from supervisor.plan.memory import GIB, graphics, idle, least_for_lesson, lesson, ram, vram
 from supervisor.settings.settings import Settings
 
 SLOW = 6 * GB  # a CPU reads all weights once per token: at 50 GB/s, of two memory channels, 8 tokens a second
@@ -81,7 +81,7 @@ def quick(machine: HostFacts, model: CatalogModel) -> bool:
 
 def beside(machine: HostFacts, model: CatalogModel) -> bool:
     """Whether a lesson fits into memory while the engine serves on."""
-    return lesson(model.facts()) + expected(machine, model).ram <= ram(machine)
+    return least_for_lesson(model.facts()) + expected(machine, model).ram <= ram(machine)
 
 
 def default_model(facts: HostFacts) -> str:

@@ -8,7 +8,14 @@ import pytest
 import torch
 from peft import PeftModel
 
-from supervisor.distill.device import CPU, Candidate, best_device, roomiest
+from supervisor.distill.device import (
+    CPU,
+    Candidate,
+    best_device,
+    multiply_float32_quickly,
+    precision,
+    roomiest,
+)
 from supervisor.distill.lesson import run_lesson
 from supervisor.distill.step import picked, reply_log_probs
 from tests.distill.lessons import chat_model, job
@@ -35,6 +42,27 @@ def test_a_gpu_that_this_torch_has_no_kernels_for_is_left_alone() -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_without_a_gpu_the_cpu_is_taken() -> None:
     assert best_device() == CPU
+
+
+def test_float32_products_are_exact_whoever_computes_them() -> None:
+    matrix = torch.rand(200, 200)
+
+    multiply_float32_quickly()
+
+    assert torch.backends.mkldnn.matmul.fp32_precision in {"tf32", "ieee"}
+    torch.testing.assert_close(matrix @ matrix, (matrix.double() @ matrix.double()).float(), rtol=2e-6, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "quick", "expected"),
+    [(10**8, True, 32), (6 * 10**8, True, 16), (6 * 10**8, False, 32), (10**9, False, 16)],
+)
+def test_larger_models_are_computed_in_half_the_bits(
+    parameters: int, quick: bool, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": quick})
+
+    assert precision(parameters, CPU).itemsize * 8 == expected
 
 
 class Shapes(torch.nn.Module):

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from supervisor.errors import MachineError
@@ -76,6 +78,17 @@ def test_the_engine_rests_for_lessons_only_when_memory_is_short(available: int, 
     assert plan.rest_for_lessons is rests
     assert plan.lesson_problem is None
     assert ("the engine rests" in said(plan, "lessons")) is rests
+
+
+@pytest.mark.parametrize(("available", "rests"), [(24 * GIB, False), (11 * GIB, True)])
+def test_a_lesson_on_a_gguf_makes_do_with_packed_weights(available: int, rests: bool) -> None:
+    gguf = Path("/models/big.gguf")
+    plan = decide(
+        machine(memory_available=available), settings(context_window=8192, model="big"), big(trains_on=gguf, gguf=gguf)
+    )
+
+    assert (plan.rest_for_lessons, plan.lesson_problem) == (rests, None)
+    assert "weights unpacked as they are needed" in said(plan, "lessons")
 
 
 def test_a_lesson_that_does_not_fit_at_all_is_told_beforehand() -> None:

@@ -131,8 +131,10 @@ class Decoder:
         In the ``first`` layer nothing below wants it, and what is returned is not it.
         """
         eps = self.shape.eps
-        act, back = gated(kept.gate_up), layer.down.backward
-        inner = gated_backward(back(grad.to(self.dtype), act, kept.down_mid, lora.down), kept.gate_up)  # (M, 2F)
+        gate = torch.nn.functional.silu(kept.gate_up.chunk(2, dim=-1)[0])  # (M, F)
+        act = gate * kept.gate_up.chunk(2, dim=-1)[1]
+        ahead = layer.down.backward(grad.to(self.dtype), act, kept.down_mid, lora.down)
+        inner = gated_backward(ahead, kept.gate_up, gate)  # (M, 2F)
         normed = rms_norm(kept.between, layer.mlp_norm, eps)
         ahead = layer.gate_up.backward(inner, normed, kept.gate_up_mid, lora.gate_up)
         grad = grad + rms_norm_backward(ahead, kept.between, layer.mlp_norm, eps)  # (M, H): of ``between``
@@ -213,11 +215,11 @@ def gated(gate_up: Tensor) -> Tensor:
     return torch.nn.functional.silu(gate).mul_(up)
 
 
-def gated_backward(grad: Tensor, gate_up: Tensor) -> Tensor:
-    """The gradient of both, (N, 2F), from that of the result, (N, F)."""
+def gated_backward(grad: Tensor, gate_up: Tensor, activated: Tensor) -> Tensor:
+    """The gradient of both, (N, 2F), from that of the result and silu(gate), (N, F); overwrites ``grad``."""
     gate, up = gate_up.chunk(2, dim=-1)
     both = torch.empty_like(gate_up)
     to_gate, to_up = both.chunk(2, dim=-1)
-    torch.mul(torch.nn.functional.silu(gate), grad, out=to_up)
-    torch.ops.aten.silu_backward.grad_input(grad.mul(up), gate, grad_input=to_gate)
+    torch.mul(activated, grad, out=to_up)
+    torch.ops.aten.silu_backward.grad_input(grad.mul_(up), gate, grad_input=to_gate)
     return both
