@@ -1,4 +1,4 @@
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 
@@ -82,10 +82,9 @@ def test_the_engine_rests_for_lessons_only_when_memory_is_short(available: int, 
 
 @pytest.mark.parametrize(("available", "rests"), [(24 * GIB, False), (11 * GIB, True)])
 def test_a_lesson_on_a_gguf_makes_do_with_packed_weights(available: int, rests: bool) -> None:
-    gguf = Path("/models/big.gguf")
-    plan = decide(
-        machine(memory_available=available), settings(context_window=8192, model="big"), big(trains_on=gguf, gguf=gguf)
-    )
+    on_what_serves = replace(big(), trains_on=big().gguf)
+
+    plan = decide(machine(memory_available=available), settings(context_window=8192), on_what_serves)
 
     assert (plan.rest_for_lessons, plan.lesson_problem) == (rests, None)
     assert "weights unpacked as they are needed" in said(plan, "lessons")
