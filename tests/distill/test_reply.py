@@ -1,8 +1,10 @@
 """A recorded reply becomes the text that the model wrote, whatever template and engine made of it."""
 
+from copy import deepcopy
 from typing import Any
 
 import pytest
+from tokenizers import AddedToken
 
 from supervisor.distill.batch import encode, spell
 from tests.distill import chat_models
@@ -82,3 +84,15 @@ def test_an_engine_may_leave_the_closing_token_uncounted() -> None:
     one = encode(sample("Ann", "Hello there", reply_tokens=len(told.reply) - 1), tokenizer, max_prompt=2000)
 
     assert (one.reply, one.respelled) == (told.reply, False)
+
+
+def test_a_token_that_is_text_closes_no_turn() -> None:
+    """Qwen's vocabulary has the marks around a call as whole tokens, and they are no control tokens."""
+    tokenizer = deepcopy(chat_models.tokenizer(FORMATS["qwen3"]))
+    tokenizer.add_tokens([AddedToken("</tool_call>", special=False)])
+    asked = sample("Ann").model_copy(update={"reply": {"role": "assistant", "content": "", "tool_calls": [CALL]}})
+
+    one = encode(asked, tokenizer, max_prompt=2000)
+
+    assert spell(tokenizer, one.reply).endswith("</tool_call><|im_end|>")
+    assert tokenizer.convert_ids_to_tokens(one.closing) == "<|im_end|>"
