@@ -13,7 +13,7 @@ LINES: tuple[tuple[str, str, str, Callable[[Run, Point], float]], ...] = (
     ("this preference, sampled", "#0a7d4f", "--", lambda run, point: point.sampled[run.preference]),
     ("the other preferences", "#c2410c", "-", lambda run, point: fmean(point.obeys[one] for one in run.others)),
     ("unrelated tasks", "#1d4ed8", "-", lambda _run, point: point.tasks),
-    ("entropy, of before", "#6b7280", ":", lambda run, point: point.entropy / run.before.entropy),
+    ("entropy, relative to before", "#6b7280", ":", lambda run, point: point.entropy / run.before.entropy),
 )
 
 
@@ -37,7 +37,8 @@ def draw(runs: Sequence[Run], file: Path) -> None:
                 color=colour, alpha=0.12, linewidth=0,
             )  # fmt: skip
         panel.axhline(0.95, color="#9ca3af", linewidth=0.8, zorder=0)
-        panel.set(title=TITLES[preference], xlabel="lessons of four pieces of feedback", ylim=(-0.03, 1.35))
+        panel.set(title=TITLES[preference], xlabel="lessons")
+        panel.set_ylim(bottom=-0.03)
         panel.set_xticks(lessons)
         panel.spines[["top", "right"]].set_visible(False)
     panels[0][0].set_ylabel("share of replies, or ratio")
