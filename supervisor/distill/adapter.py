@@ -4,6 +4,7 @@ Files: PEFT's ``adapter_model.safetensors`` and ``adapter_config.json``; ``optim
 ``adapter.gguf`` for llama.cpp.
 """
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -82,6 +83,10 @@ def wearing(model: PeftModel, folder: Path | None, *, name: str) -> Iterator[Non
 def save(model: PeftModel, out: Path) -> None:
     """Write PEFT's files; the GGUF is made from them afterwards."""
     model.save_pretrained(out, selected_adapters=[ADAPTER])
+    config = out / "adapter_config.json"
+    written = json.loads(config.read_text())
+    # PEFT keeps the modules in a set, whose order changes from process to process.
+    config.write_text(json.dumps(written | {"target_modules": sorted(written["target_modules"])}, indent=2) + "\n")
     (out / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
 
 

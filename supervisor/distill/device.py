@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -53,12 +54,13 @@ def multiply_float32_quickly() -> None:
     By default PyTorch has MKL do it, at half the speed on AMD's processors. The word that brings oneDNN in allows TF32;
     the processors that compute that, and so would lose digits, are found out by a product.
     """
-    torch.backends.mkldnn.matmul.fp32_precision = "ieee"
+    products: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]  # torch's stubs lack it
+    products.fp32_precision = "ieee"
     probe = torch.linspace(1, 2, 4096).view(64, 64)
     exact = probe @ probe
-    torch.backends.mkldnn.matmul.fp32_precision = "tf32"
+    products.fp32_precision = "tf32"
     if not torch.allclose(probe @ probe, exact, rtol=2e-6):
-        torch.backends.mkldnn.matmul.fp32_precision = "ieee"
+        products.fp32_precision = "ieee"
 
 
 def quick_bfloat16(device: torch.device) -> bool:

@@ -1,6 +1,6 @@
 """Models and adapters as GGUF, what llama.cpp and Ollama serve. No torch: numpy and the ``gguf`` package."""
 
-from supervisor.distill.gguf_adapter import export_adapter
+from supervisor.distill.gguf_adapter import check_served, export_adapter
 from supervisor.distill.gguf_model import export_model
 
-__all__ = ["export_adapter", "export_model"]
+__all__ = ["check_served", "export_adapter", "export_model"]

@@ -62,6 +62,11 @@ class Base:
         self.shapes = {name: tensor.shape[::-1] for name, tensor in model.tensors.items()}  # (inputs, outputs)
 
 
+def check_served(base: Path) -> None:
+    """GgufError, before anything is trained, when no adapter could be served on this model."""
+    Base(base)
+
+
 def export_adapter(folder: Path, out: Path, *, base: Path) -> None:
     """Write the PEFT adapter of ``folder`` to ``out`` (f16) for the model file ``base``. Raises GgufError."""
     config = _read_config(folder)

@@ -100,6 +100,8 @@ class DistillJob(Record):
     training: Training
     lora: LoraShape
     threads: int = Field(ge=1)
+    context: int | None = None
+    """Tokens that the engine keeps, where a model's rotation depends on that (Phi-3)."""
 
 
 class Progress(Record):
@@ -139,6 +141,8 @@ class Provenance(Record):
     """"the CPU", or the GPU's name."""
     instructions: str
     """The CPU's instruction set, as torch sees it: AVX2, AVX512 …"""
+    weights: str = "whole"
+    """Where the base's weights lay, and how the fast engine's passes were cut to the memory."""
     threads: int
     seed: int
     torch: str

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from supervisor.distill.batch import Encoded, cuts
 from supervisor.distill.device import CPU, GPU_TROUBLE, best_device, multiply_float32_quickly, name_of
 from supervisor.distill.fast import lesson as fast
-from supervisor.distill.gguf import export_adapter
+from supervisor.distill.gguf import check_served, export_adapter
 from supervisor.distill.job import DistillJob, DistillResult, Probe, Provenance
 from supervisor.distill.learn import recorded, train
 from supervisor.distill.optimizer import optimizer_for, save_optimizer
@@ -53,6 +53,7 @@ def lesson_on(
     device: torch.device, job: DistillJob, report: Report, import_seconds: float, shelf: Shelf
 ) -> DistillResult:
     started = monotonic()
+    check_served(job.base_gguf)
     report(0.05, "loading the base model" if device == CPU else f"loading the base model on {name_of(device)}")
     with trainer_for(job, device, shelf) as lesson:
         seconds = {"import": import_seconds, "load": monotonic() - started}
@@ -107,6 +108,7 @@ def made_with(lesson: Prepared[Goal], device: torch.device, job: DistillJob) -> 
         trainer=lesson.trainer,
         precision=str(lesson.precision).removeprefix("torch."),
         device=name_of(device),
+        weights=lesson.weights,
         instructions=torch.backends.cpu.get_cpu_capability(),
         threads=job.threads,
         seed=job.training.seed,

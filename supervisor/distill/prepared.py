@@ -23,6 +23,8 @@ class Prepared(Generic[Goal]):
     lora: LoraShape
     trainer: Literal["recipe", "fast"]
     precision: torch.dtype
+    weights: str
+    """See ``job.Provenance``."""
     save: Callable[[Path], None]
     """Write the adapter's files, as PEFT loads them, into a folder."""
 

@@ -10,6 +10,7 @@ from supervisor.distill.adapter import attached, save, shape_of
 from supervisor.distill.base import load_base
 from supervisor.distill.job import DistillJob
 from supervisor.distill.loss import Target
+from supervisor.distill.packed import PackedLinear
 from supervisor.distill.prepared import Prepared, encoded
 from supervisor.distill.shelf import Shelf, files_key
 from supervisor.distill.step import PlainStudent, rounds
@@ -18,7 +19,8 @@ from supervisor.distill.step import PlainStudent, rounds
 @contextmanager
 def prepared(job: DistillJob, device: torch.device, shelf: Shelf) -> Iterator[Prepared[Target]]:
     """DistillError when there is no usable base model. Afterwards the base on the shelf is bare again."""
-    base, tokenizer = shelf.take((files_key(job.base), "recipe"), partial(load_base, job.base))
+    load = partial(load_base, job.base, context=job.context)
+    base, tokenizer = shelf.take((files_key(job.base), job.context, "recipe"), load)
     torch.manual_seed(job.training.seed)  # after the loading, which may draw numbers and may be left out
     with attached(base.to(device), job.parent, job.lora) as model:
         samples = encoded(job, tokenizer)
@@ -30,5 +32,6 @@ def prepared(job: DistillJob, device: torch.device, shelf: Shelf) -> Iterator[Pr
             lora=shape_of(model),
             trainer="recipe",
             precision=model.dtype,
+            weights="packed" if any(isinstance(module, PackedLinear) for module in base.modules()) else "whole",
             save=partial(save, model),
         )

@@ -49,6 +49,7 @@ class JobBuilder:
             training=training_for(lesson.training, self.plan),
             lora=LoraShape(r=recipe.lora_r, alpha=recipe.lora_alpha),
             threads=self.plan.threads,
+            context=self.plan.context,
         )
 
     async def _repeated(self, lesson: Lesson, parent: AdapterVersion | None) -> list[Sample]:

@@ -18,6 +18,7 @@ from supervisor.distill.lesson import run_lesson
 from supervisor.distill.loss import divergence
 from supervisor.distill.step import FrozenBase, picked, reply_log_probs, target, until_closed
 from supervisor.errors import DistillError
+from tests.distill import gguf_files
 from tests.distill.lessons import chat_model, job, sample, training
 
 
@@ -157,3 +158,26 @@ def test_the_program_says_what_was_wrong_with_a_job(base: Path, tmp_path: Path) 
 
     assert done.returncode == 1
     assert "nowhere" in DistillFailure.model_validate_json((folder / FAILURE).read_text()).problem
+
+
+def test_a_model_that_no_adapter_can_be_served_on_is_refused_before_the_training(base: Path, tmp_path: Path) -> None:
+    gguf_files.changed(base / "model.gguf", tmp_path / "other.gguf", {"general.architecture": "gpt2"})
+    steps: list[str] = []
+
+    with pytest.raises(DistillError, match=r"other.gguf has architecture 'gpt2'"):
+        run_lesson(
+            job(base, tmp_path / "v1").model_copy(update={"base_gguf": tmp_path / "other.gguf"}),
+            lambda _done, step: steps.append(step),
+        )
+
+    assert steps == []
+
+
+def test_the_result_says_what_computed_it(base: Path, tmp_path: Path) -> None:
+    fast = run_lesson(job(base, tmp_path / "v1"), silent).made_with
+    plain = run_lesson(job(base, tmp_path / "v2", rounds=2), silent).made_with
+
+    assert fast is not None
+    assert (fast.trainer, fast.precision, fast.weights.split(",")[0]) == ("fast", "float32", "whole")
+    assert plain is not None
+    assert (plain.trainer, plain.weights) == ("recipe", "whole")

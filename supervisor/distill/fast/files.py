@@ -49,8 +49,10 @@ class GgufFiles:
 
     def read(self, name: str, out: Tensor) -> None:
         matrix = self.packed(name) if len(out.shape) == 2 else None
-        if matrix is not None:
+        if matrix is not None and out.device.type == "cpu":
             matrix.values(out.dtype, out)
+        elif matrix is not None:
+            out.copy_(matrix.values(out.dtype))  # unpacked where the file is mapped
         else:
             out.copy_(torch.from_numpy(self.model.load(self.names[name])))
 

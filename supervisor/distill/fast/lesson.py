@@ -78,6 +78,7 @@ def prepared(job: DistillJob, files: Files, device: torch.device, shelf: Shelf) 
         lora=adapter.shape,
         trainer="fast",
         precision=base.dtype,
+        weights=str(thrift),
         save=partial(Adapter.save, adapter),
     )
 

@@ -5,6 +5,7 @@ The base's weights get no gradient, so a backward pass is one product with them,
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -27,7 +28,7 @@ class Lora:
         self._parts = parts
         self._a = torch.cat([part.a.detach() for _, part in parts]).to(dtype)  # (R, inputs)
         self._b = [(part.b.detach() * part.scale).to(dtype) for _, part in parts]  # (outputs, r)
-        ends = torch.tensor([len(part.a) for _, part in parts]).cumsum(0).tolist()
+        ends = list(accumulate(len(part.a) for _, part in parts))
         self._mids = [slice(end - len(part.a), end) for end, (_, part) in zip(ends, parts, strict=True)]
 
     def add(self, x: Tensor, y: Tensor) -> Tensor:

@@ -24,6 +24,10 @@ class Thrift:
     spare: bool  # a layer's results are computed again for the backward pass, instead of kept
     rows: int  # tokens in one pass, if one reply does not need more
 
+    def __str__(self) -> str:
+        again = ", layers computed again" if self.spare else ""
+        return f"{'packed' if self.packed else 'whole'}{again}, {self.rows} tokens a pass"
+
 
 def need(shape: Shape, parameters: int, rank: int, itemsize: int) -> Need:
     queries, keys = shape.heads * shape.width, shape.key_heads * shape.width
