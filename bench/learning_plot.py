@@ -38,9 +38,9 @@ def draw(runs: Sequence[Run], file: Path) -> None:
             )  # fmt: skip
         panel.axhline(0.95, color="#9ca3af", linewidth=0.8, zorder=0)
         panel.set(title=TITLES[preference], xlabel="lessons")
-        panel.set_ylim(bottom=-0.03)
         panel.set_xticks(lessons)
         panel.spines[["top", "right"]].set_visible(False)
+    panels[0][0].set_ylim(bottom=-0.03)  # last: it ends the scaling of all three
     panels[0][0].set_ylabel("share of replies, or ratio")
     figure.legend(*panels[0][0].get_legend_handles_labels(), loc="lower center", ncols=len(LINES), frameon=False)
     figure.tight_layout(rect=(0, 0.08, 1, 1))
