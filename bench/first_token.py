@@ -19,7 +19,7 @@ from pathlib import Path
 import anyio
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path = [str(ROOT), *(entry for entry in sys.path[1:] if entry != str(ROOT))]  # this folder has a gguf.py too
 
 from supervisor.boot import booted  # noqa: E402
 from supervisor.distill.gguf import export_model  # noqa: E402

@@ -163,8 +163,8 @@ def fast(job: dict[str, Any], replies: list[Reply], dtype: torch.dtype) -> Loade
     student = FastStudent(decoder, files, adapter, None, spare=small, rows=10**6)
 
     def step() -> float:
-        goals = list(student.goals(replies, TRAINING))
-        steps = list(student.gradients(replies, goals, TRAINING))
+        goals = student.goals(replies, TRAINING, lambda _done: None)
+        steps = student.gradients(replies, goals, TRAINING, lambda _done: None)
         return float(torch.stack([one.losses.total.detach() for one in steps]).mean())
 
     return student.parameters, step

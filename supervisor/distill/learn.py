@@ -52,21 +52,20 @@ def learn(
     report: Report,
 ) -> tuple[dict[str, float], list[Tensor]]:
     """``training.updates`` optimiser steps over these replies."""
-    count, goals = len(replies), []
-    report(0.4, f"reading the feedback 1 of {count}")
-    for goal in student.goals(replies, training):
-        goals.append(goal)
-        report(0.4 + 0.1 * len(goals) / count, f"reading the feedback {min(len(goals) + 1, count)} of {count}")
+
+    def reading(done: float) -> None:
+        report(0.4 + 0.1 * done, "reading the feedback")
+
+    reading(0.0)
+    goals = student.goals(replies, training, reading)
     metrics: dict[str, float] = {}
     before: list[Tensor] = []
     for update in range(training.updates):
         optimizer.zero_grad(set_to_none=True)
-        steps: list[Step] = []
         words = f"update {update + 1} of {training.updates}"
-        report(0.5 + 0.5 * update / training.updates, words)
-        for step in student.gradients(replies, goals, training):
-            steps.append(step)
-            report(0.5 + 0.5 * (update + len(steps) / count) / training.updates, words)
+        told = partial(updating, report, update, training.updates)
+        told(0.0)
+        steps = student.gradients(replies, goals, training, told)
         norm = torch.nn.utils.clip_grad_norm_(student.parameters.values(), training.max_grad_norm or float("inf"))
         if not torch.isfinite(norm):
             raise DistillError(f"the gradient of {words} is {norm.item()}; try a lower learning_rate")
@@ -75,6 +74,10 @@ def learn(
         metrics = {"first_loss": metrics.get("first_loss", now["total_loss"]), **now}
         before = before or [step.own for step in steps]
     return metrics, before
+
+
+def updating(report: Report, update: int, updates: int, done: float) -> None:
+    report(0.5 + 0.5 * (update + done) / updates, f"update {update + 1} of {updates}")
 
 
 def summary(steps: Sequence[Step], replies: Sequence[Reply], norm: Tensor) -> dict[str, float]:

@@ -17,7 +17,7 @@ from supervisor.distill.batch import Encoded
 from supervisor.distill.job import Training
 from supervisor.distill.learn import part_of, recorded
 from supervisor.distill.loss import Target, sdpo
-from supervisor.distill.student import STUDENT, Reply, Report, Step
+from supervisor.distill.student import STUDENT, Reply, Report, Step, Told
 from supervisor.distill.support import top_k, with_tail
 
 
@@ -117,16 +117,23 @@ class PlainStudent:
     def parameters(self) -> Mapping[str, torch.nn.Parameter]:
         return trainable(self.model)
 
-    def goals(self, replies: Sequence[Reply], training: Training) -> Iterator[Target]:
+    def goals(self, replies: Sequence[Reply], training: Training, told: Told) -> list[Target]:
+        goals = []
         for reply in replies:
-            yield target(self.model, reply, training, FrozenBase(self.model))
+            goals.append(target(self.model, reply, training, FrozenBase(self.model)))
+            told(len(goals) / len(replies))
+        return goals
 
-    def gradients(self, replies: Sequence[Reply], goals: Sequence[Target], training: Training) -> Iterator[Step]:
-        teacher = FrozenBase(self.model)
+    def gradients(
+        self, replies: Sequence[Reply], goals: Sequence[Target], training: Training, told: Told
+    ) -> list[Step]:
+        teacher, steps = FrozenBase(self.model), []
         for reply, goal in zip(replies, goals, strict=True):
             step = losses(self.model, reply, renewed(self.model, reply, goal, training, teacher), training)
             torch.autograd.backward(step.losses.total / len(replies))
-            yield step
+            steps.append(step)
+            told(len(steps) / len(replies))
+        return steps
 
     @torch.no_grad()
     def log_probs(self, replies: Sequence[Reply]) -> list[Tensor]:

@@ -1,6 +1,6 @@
 """What a lesson needs of whatever computes it: the plain recipe (``step``), or the fast engine (``fast.student``)."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -14,6 +14,7 @@ from supervisor.distill.loss import Losses
 STUDENT = Path("student")  # no folder: the reply was written in this lesson
 
 Report = Callable[[float, str], None]
+Told = Callable[[float], None]  # which share of the work at hand is done
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,10 @@ class Student(Protocol[Goal]):
     def parameters(self) -> Mapping[str, Parameter]:
         """The adapter's matrices, by PEFT's names."""
 
-    def goals(self, replies: Sequence[Reply], training: Training) -> Iterator[Goal]:
+    def goals(self, replies: Sequence[Reply], training: Training, told: Told) -> list[Goal]:
         """One for each reply; before the first update."""
 
-    def gradients(self, replies: Sequence[Reply], goals: Sequence[Goal], training: Training) -> Iterator[Step]:
+    def gradients(self, replies: Sequence[Reply], goals: Sequence[Goal], training: Training, told: Told) -> list[Step]:
         """Collect the gradient of the mean loss over these replies, a step for each."""
 
     def log_probs(self, replies: Sequence[Reply]) -> list[Tensor]:

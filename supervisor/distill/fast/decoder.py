@@ -18,6 +18,7 @@ from supervisor.distill.fast.head import Head
 from supervisor.distill.fast.linear import Linear, Lora
 from supervisor.distill.fast.norm import Turn, placed, placed_backward, rms_norm, rms_norm_backward
 from supervisor.distill.fast.tree import Tree
+from supervisor.distill.student import Told
 
 
 @dataclass(frozen=True)
@@ -99,12 +100,15 @@ class Decoder:
         group = self.shape.heads // self.shape.key_heads
         return Context(sight(tree, group=group, dtype=self.dtype), Turn.of(tree.positions, self.frequencies))
 
-    def read(self, tree: Tree, rows: Tensor, lora: Sequence[LayerLora] | None = None) -> Tensor:
+    def read(
+        self, tree: Tree, rows: Tensor, lora: Sequence[LayerLora] | None = None, told: Told = lambda _done: None
+    ) -> Tensor:
         """Last hidden states (R, H), normed, at ``rows`` (R,) of the tree; nothing is kept."""
         context = self.context(tree)
         x = self.embed.rows(tree.tokens).float()
         for index, layer in enumerate(self.layers):
             x, _ = self.forward(layer, x, lora[index] if lora else BARE, self.limited(context, index, rows))
+            told((index + 1) / len(self.layers))
         return rms_norm(x, self.norm, self.shape.eps)
 
     def limited(self, context: Context, index: int, rows: Tensor) -> Context:
@@ -184,8 +188,11 @@ class Decoder:
 class Pass:
     """A forward pass with a gradient to come. ``spare``: only each layer's input is kept, the rest computed again."""
 
-    def __init__(self, model: Decoder, lora: Sequence[LayerLora], tree: Tree, rows: Tensor, *, spare: bool) -> None:
-        self.model, self.lora, self.spare = model, lora, spare
+    def __init__(
+        self, model: Decoder, lora: Sequence[LayerLora], tree: Tree, rows: Tensor, *, spare: bool, told: Told
+    ) -> None:
+        """``told`` hears of both passes, the way back as two thirds of the work."""
+        self.model, self.lora, self.told = model, lora, told
         context = model.context(tree)
         self.contexts = [model.limited(context, index, rows) for index in range(len(model.layers))]
         self.kept: list[Kept | Tensor] = []
@@ -194,6 +201,7 @@ class Pass:
             y, kept = model.forward(layer, x, part, context)
             self.kept.append(x if spare else kept)
             x = y
+            told(len(self.kept) / len(model.layers) / 3)
         self.last = x
         self.hidden = rms_norm(x, model.norm, model.shape.eps)  # (R, H)
 
@@ -207,6 +215,7 @@ class Pass:
             if isinstance(kept, Tensor):
                 kept = model.forward(layer, kept, part, context)[1]
             grad = model.backward(layer, grad, kept, part, context, first=index == 0)
+            self.told(1 - 2 * index / len(model.layers) / 3)
 
 
 def gated(gate_up: Tensor) -> Tensor:

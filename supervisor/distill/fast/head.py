@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-SLICE = 8192  # tokens of the vocabulary at a time
+SLICE, LOGITS = 8192, 1 << 22  # tokens of the vocabulary at a time, and logits: fewer tokens where there are many rows
 PICKED = 1 << 22  # values of W that are looked up at a time
 
 
@@ -67,8 +67,9 @@ class Head:
 
     def _scan(self, hidden: Tensor) -> Iterator[tuple[int, Tensor]]:
         """(first token, its slice's logits (R, at most SLICE) in float32)."""
-        for first in range(0, self.size, SLICE):
-            yield first, torch.mm(hidden, self.rows(range(first, min(first + SLICE, self.size))).t()).float()
+        step = max(1, min(SLICE, LOGITS // len(hidden)))
+        for first in range(0, self.size, step):
+            yield first, torch.mm(hidden, self.rows(range(first, min(first + step, self.size))).t()).float()
 
 
 class _Sum:

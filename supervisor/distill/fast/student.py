@@ -6,6 +6,7 @@ that wrote a reply thought of it is, when that is where the student starts, what
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -17,7 +18,7 @@ from supervisor.distill.fast.lora import Adapter, read_adapter
 from supervisor.distill.fast.tree import Tree, pack
 from supervisor.distill.job import Training
 from supervisor.distill.loss import Target, sdpo
-from supervisor.distill.student import STUDENT, Reply, Step
+from supervisor.distill.student import STUDENT, Reply, Step, Told
 from supervisor.distill.support import with_tail
 
 
@@ -54,49 +55,59 @@ class FastStudent:
         return self.model.norm.device
 
     @torch.no_grad()
-    def goals(self, replies: Sequence[Reply], training: Training) -> Iterator[Goal]:
-        """Once, before the first update."""
-        for group in self.groups(replies):
-            yield from self.goals_of(group, training)
+    def goals(self, replies: Sequence[Reply], training: Training, told: Told) -> list[Goal]:
+        groups = list(self.groups(replies))
+        parts = [partial(part_of, told, number, len(groups)) for number in range(len(groups))]
+        return [
+            goal for group, part in zip(groups, parts, strict=True) for goal in self.goals_of(group, training, part)
+        ]
 
-    def goals_of(self, group: Sequence[Reply], training: Training) -> Iterator[Goal]:
+    def goals_of(self, group: Sequence[Reply], training: Training, told: Told) -> Iterator[Goal]:
         count = len(group)
         sequences = [*(asked(reply) for reply in group), *((*reply.hindsight, *reply.tokens) for reply in group)]
         tree = pack(sequences, device=self.device)
         before = [before_reply(tree, index, group[index % count]) for index in range(2 * count)]
-        hidden = self.model.read(tree, torch.cat(before))
+        hidden = self.model.read(tree, torch.cat(before), told=told)
         bare, thought = hidden.chunk(2)  # equally many rows: the replies are the same
         own = self.tokens(group)
         base = self.model.head.log_probs(bare, own[:, None])[:, 0]
         teacher, support = self.model.head.top(thought, min(training.teacher_top_k, self.model.shape.vocabulary - 1))
         columns = [split(column, group) for column in (own, support, with_tail(teacher), thought, base)]
+        others = self.by_other_versions(group)
         for index, reply in enumerate(group):
             own, support, teacher, thought, base = (column[index] for column in columns)
-            yield Goal(own, support, teacher, thought, base, self.behaviour(reply, base))
+            yield Goal(own, support, teacher, thought, base, base if reply.behaviour is None else others.get(index))
 
-    def behaviour(self, reply: Reply, base: Tensor) -> Tensor | None:
-        if reply.behaviour is None:
-            return base
-        if reply.behaviour in (STUDENT, self.start):
-            return None
-        written_by = read_adapter(reply.behaviour, self.files, device=self.device)
-        return self.score([reply], written_by.layers(self.files, self.model.dtype))[0]
+    def by_other_versions(self, group: Sequence[Reply]) -> dict[int, Tensor]:
+        """What a version that is neither the bare base nor where the student starts thought of its own replies."""
+        found: dict[int, Tensor] = {}
+        for folder in {reply.behaviour for reply in group} - {None, STUDENT, self.start}:
+            assert folder is not None
+            indices = [index for index, reply in enumerate(group) if reply.behaviour == folder]
+            author = read_adapter(folder, self.files, device=self.device).layers(self.files, self.model.dtype)
+            found |= zip(indices, self.score([group[index] for index in indices], author), strict=True)
+        return found
 
-    def gradients(self, replies: Sequence[Reply], goals: Sequence[Goal], training: Training) -> Iterator[Step]:
-        """Collect the gradient of the mean loss over these replies."""
+    def gradients(self, replies: Sequence[Reply], goals: Sequence[Goal], training: Training, told: Told) -> list[Step]:
         lora = self.adapter.layers(self.files, self.model.dtype)
-        done = 0
-        for group in self.groups(replies):
-            yield from self.gradients_of(group, goals[done : done + len(group)], training, lora, share=1 / len(replies))
-            done += len(group)
+        groups = list(self.groups(replies))
+        steps: list[Step] = []
+        for number, group in enumerate(groups):
+            own = goals[len(steps) : len(steps) + len(group)]
+            made = self.passed(group, lora, partial(part_of, told, number, len(groups)))
+            steps += self.gradients_of(made, group, own, training, share=1 / len(replies))
+        return steps
+
+    @torch.no_grad()
+    def passed(self, group: Sequence[Reply], lora: Sequence[LayerLora], told: Told) -> Pass:
+        tree = pack([asked(reply) for reply in group], device=self.device)
+        rows = torch.cat([before_reply(tree, index, reply) for index, reply in enumerate(group)])
+        return Pass(self.model, lora, tree, rows, spare=self.spare, told=told)
 
     @torch.no_grad()
     def gradients_of(
-        self, group: Sequence[Reply], goals: Sequence[Goal], training: Training, lora: Sequence[LayerLora], share: float
+        self, made: Pass, group: Sequence[Reply], goals: Sequence[Goal], training: Training, share: float
     ) -> list[Step]:
-        tree = pack([asked(reply) for reply in group], device=self.device)
-        rows = torch.cat([before_reply(tree, index, reply) for index, reply in enumerate(group)])
-        made = Pass(self.model, lora, tree, rows, spare=self.spare)
         if training.support == "student":
             self.renew(goals, split(made.hidden, group))
         ids = torch.cat([torch.cat([goal.support, goal.own[:, None]], 1) for goal in goals])  # (R, K+1)
@@ -144,6 +155,11 @@ class FastStudent:
                 group = []
             group.append(reply)
         yield group
+
+
+def part_of(told: Told, number: int, count: int, done: float) -> None:
+    """One pass of several."""
+    told((number + done) / count)
 
 
 def asked(reply: Reply) -> tuple[int, ...]:

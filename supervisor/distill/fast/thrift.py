@@ -31,14 +31,15 @@ class Thrift:
 
 def need(shape: Shape, parameters: int, rank: int, itemsize: int) -> Need:
     queries, keys = shape.heads * shape.width, shape.key_heads * shape.width
-    kept = 2 * shape.hidden + 2 * queries + 2 * keys + 2 * shape.inner  # values, see Kept
-    working = 2 * kept + 2 * shape.inner  # one layer's, while its gradient is computed
+    stream = 4 * shape.hidden  # bytes: what goes from layer to layer is float32
+    kept = 2 * stream + (2 * queries + 2 * keys + 2 * shape.inner) * itemsize  # see Kept
+    working = 2 * kept + 2 * shape.inner * itemsize  # one layer's, while its gradient is computed
     ends = 2 * (shape.hidden + queries) + 2 * (shape.hidden + keys) + 3 * (shape.hidden + shape.inner)  # of all maps
     return Need(
         weights=parameters * itemsize,
         adapter=shape.layers * ends * rank * (4 * 4 + itemsize),
-        row=(shape.layers * kept + working) * itemsize,
-        spare_row=(shape.layers * shape.hidden + working) * itemsize,
+        row=shape.layers * kept + working,
+        spare_row=shape.layers * stream + working,
     )
 
 

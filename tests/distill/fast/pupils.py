@@ -88,10 +88,14 @@ class Outcome:
     grads: dict[str, Tensor]
 
 
+def silent(_done: float) -> None:
+    pass
+
+
 def outcome(student: Student[Any], said: Sequence[Reply], training: Training) -> Outcome:
     """One update's losses and gradients, in float32."""
-    goals = list(student.goals(said, training))
-    steps = list(student.gradients(said, goals, training))
+    goals = student.goals(said, training, silent)
+    steps = student.gradients(said, goals, training, silent)
     grads = {name: one.grad.float() for name, one in student.parameters.items() if one.grad is not None}
     return Outcome([step.losses.total.item() for step in steps], [step.own for step in steps], grads)
 

@@ -12,7 +12,7 @@ from supervisor.distill.fast.linear import Part
 from supervisor.distill.fast.lora import Adapter, modules_of
 from supervisor.distill.fast.student import FastStudent
 from supervisor.distill.job import LoraShape
-from tests.distill.fast.pupils import pair, replies
+from tests.distill.fast.pupils import pair, replies, silent
 from tests.distill.lessons import training
 
 ELSEWHERE = torch.device("meta")
@@ -37,8 +37,8 @@ def student(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
 def test_a_whole_update_is_computed_where_the_model_is(student: FastStudent, support: str) -> None:
     wishes = training(support=support)
 
-    goals = list(student.goals(replies(), wishes))
-    steps = list(student.gradients(replies(), goals, wishes))
+    goals = student.goals(replies(), wishes, silent)
+    steps = student.gradients(replies(), goals, wishes, silent)
 
     assert {step.own.device.type for step in steps} == {"meta"}
     assert all(one.grad is not None and one.grad.device.type == "meta" for one in student.parameters.values())
