@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from supervisor.plan.catalog import CATALOG, GB, CatalogModel
-from supervisor.plan.memory import GIB, lesson
+from supervisor.plan.memory import GIB, least_for_lesson, lesson
 from supervisor.plan.recommend import TIERS, Advice, Tier, expected, recommended, usual_machine
 
 
@@ -58,7 +58,7 @@ class ModelRow:
     download: str
     longest: str  # context
     cache: str  # for 1024 tokens, at f16
-    lesson: str  # memory that one needs
+    lesson: str  # memory: the least that one can do with, and what it takes given room
 
 
 def model_rows() -> list[ModelRow]:
@@ -69,14 +69,19 @@ def model_rows() -> list[ModelRow]:
             download=download(model),
             longest=f"{model.max_context // 1024}k",
             cache=f"{model.kv_per_token * 1024 / 2**20:.0f} MiB",
-            lesson="cannot learn" if model.lessons else f"{lesson(model.facts()) / GIB:.0f} GiB",
+            lesson="cannot learn" if model.lessons else memory(model),
         )
         for model in CATALOG.values()
     ]
 
 
+def memory(model: CatalogModel) -> str:
+    facts = model.facts()
+    return f"{least_for_lesson(facts) / GIB:.0f} to {lesson(facts) / GIB:.0f} GiB"
+
+
 def models_markdown() -> str:
-    lines = ["| model | quantisation | download | longest context | cache per 1k tokens | a lesson needs |"]
+    lines = ["| model | quantisation | download | longest context | cache per 1k tokens | a lesson takes |"]
     lines.append("|---|---|---|---|---|---|")
     lines += [
         f"| `{one.name}` | {one.quantization} | {one.download} | {one.longest} | {one.cache} | {one.lesson} |"
