@@ -181,3 +181,19 @@ def test_the_result_says_what_computed_it(base: Path, tmp_path: Path) -> None:
     assert (fast.trainer, fast.precision, fast.weights.split(",")[0]) == ("fast", "float32", "whole")
     assert plain is not None
     assert (plain.trainer, plain.weights) == ("recipe", "whole")
+
+
+def test_the_fast_engine_needs_neither_peft_nor_models_of_transformers(base: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "job"
+    folder.mkdir()
+    (folder / JOB).write_text(job(base, tmp_path / "v1").model_dump_json())
+    code = (
+        "import sys; from pathlib import Path; from supervisor.distill.shelf import Shelf;"
+        "from supervisor.distill.worker import lesson_in;"
+        f"assert lesson_in(Path({str(folder)!r}), Shelf()) == 0;"
+        "print(*sorted({'peft', 'transformers.modeling_utils', 'accelerate'} & set(sys.modules)))"
+    )
+
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert ended.stdout.strip() == ""
