@@ -121,6 +121,25 @@ python3 -c 'from pip._internal.models.index import PyPI; print(PyPI.simple_url)'
 python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash -s /out /out
 EOF
 
+# --- kernels: the compiled part of lessons, for the target
+FROM tools AS kernels
+ARG TARGETARCH
+ARG BUILDARCH
+# hadolint ignore=DL3008
+RUN --mount=type=cache,target=/var/cache/apt,sharing=locked --mount=type=cache,target=/var/lib/apt/lists,sharing=locked <<'EOF'
+case $TARGETARCH in amd64) name=x86-64 ;; arm64) name=aarch64 ;; esac
+if [ "$TARGETARCH" = "$BUILDARCH" ]; then compiler=g++; else compiler=g++-$name-linux-gnu; fi
+apt-get install -y --no-install-recommends "$compiler"
+EOF
+COPY scripts/kernels.sh /src/scripts/
+COPY supervisor/distill/fast/kernels.cpp /src/supervisor/distill/fast/
+RUN <<'EOF'
+folder=/out/opt/clawlama/lib/python3.11/site-packages/supervisor/distill/fast
+mkdir -p "$folder"
+case $TARGETARCH in amd64) machine=x86_64 ;; arm64) machine=aarch64 ;; esac
+/src/scripts/kernels.sh "$machine" "$folder"
+EOF
+
 # --- versions: what is in the image, read from what is in the image
 FROM tools AS versions
 COPY --from=node-dist /version /from/node
@@ -158,6 +177,7 @@ COPY --link --from=venv /opt/clawlama/lib/python3.11/site-packages /opt/clawlama
 COPY --link image/rootfs /
 COPY --link --from=versions /out/versions.json /usr/share/clawlama/versions.json
 COPY --link --from=app /out /
+COPY --link --from=kernels /out /
 COPY --link --from=ollama-dist /packs/ /opt/clawlama/lib/python3.11/site-packages/supervisor/_packs/
 
 ENV PATH=/usr/local/bin:/usr/bin:/bin \

@@ -15,12 +15,14 @@ weights, adapter and tokens. Shapes:
     long     the same behind a system prompt of 2,048 tokens more
 
 The step is timed without loading; what loading adds is shown beside it, for the predecessor loads for every call and
-our trainer stays for the next lesson. "% of peak": of what this machine's large matrix products reached, before and
-after, by the floating-point operations that the step needed.
+our trainer stays for the next lesson. "again" is the CPU seconds of our second step, with its memory at hand. "% of
+peak": of what this machine's large matrix products reached, before and after, by the floating-point operations that the
+step needed.
 """
 
 import argparse
 import json
+import os
 import random
 import subprocess
 import sys
@@ -35,6 +37,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path = [str(ROOT), *(entry for entry in sys.path[1:] if entry != str(ROOT))]  # this folder has a gguf.py too
 
 from bench.lesson_models import QWEN3_06B, QWEN3_8B, TINY, Shape, make_adapter, make_model  # noqa: E402
+from supervisor.executors.local import SETTLED  # noqa: E402
 
 MODELS = {"0.6b": QWEN3_06B, "8b": QWEN3_8B, "tiny": TINY}
 DTYPES = {"bf16": "bfloat16", "fp32": "float32"}
@@ -50,6 +53,7 @@ class Row:
     wall: float  # seconds, the step alone
     cpu: float
     faster: float  # plain's CPU seconds for one of ours; on a GPU, wall
+    again_cpu: float | None  # of a second step in the same process; the predecessor makes none
     load_cpu: float
     peak_mb: float
     memory: float  # of plain's
@@ -124,6 +128,7 @@ class Bench:
                 wall=one["step_wall"],
                 cpu=one["step_cpu"],
                 faster=plain[clock] / one[clock],
+                again_cpu=one.get("again_cpu"),
                 load_cpu=one["load_cpu"],
                 peak_mb=one["peak"] / 1e6,
                 memory=one["peak"] / plain["peak"],
@@ -154,7 +159,8 @@ class Bench:
         whole = {**job, "threads": self.threads, "model": str(place / "model"), "adapter": str(place / "adapter")}
         path.write_text(json.dumps(whole))
         argv = [sys.executable, str(ROOT / "bench/lesson_steps.py"), str(path)]
-        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        settled = {} if job["trainer"] == "plain" else SETTLED  # what our trainer is started with
+        done = subprocess.run(argv, capture_output=True, text=True, check=False, env={**os.environ, **settled})
         if done.returncode:
             raise SystemExit(f"{job['trainer']} failed:\n{done.stderr}")
         answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -178,15 +184,16 @@ def chats(shape: str, vocabulary: int) -> list[dict[str, list[int]]]:
 
 
 def table(rows: Sequence[Row], machine: str) -> str:
-    head = ["", "", "", "wall s", "CPU s", "faster", "+ load", "peak MB", "of plain", "TFLOP", "% of peak"]
+    head = ["", "", "", "wall s", "CPU s", "faster", "again", "+ load", "peak MB", "of plain", "TFLOP", "% of peak"]
     head += ["loss", "gradient", "apart"]
-    lines = [machine, "", "| " + " | ".join(head) + " |", "|---|---|---|" + "---:|" * 11]
+    lines = [machine, "", "| " + " | ".join(head) + " |", "|---|---|---|" + "---:|" * 12]
     return "\n".join([*lines, *map(line, rows)])
 
 
 def line(row: Row) -> str:
     cells = [row.shape, row.dtype, row.trainer, f"{row.wall:.1f}", f"{row.cpu:.1f}", f"{row.faster:.2f}x"]
-    cells += [f"{row.load_cpu:.1f}", f"{row.peak_mb:.0f}", f"{row.memory:.2f}", f"{row.tflop:.2f}"]
+    cells += ["" if row.again_cpu is None else f"{row.again_cpu:.1f}", f"{row.load_cpu:.1f}", f"{row.peak_mb:.0f}"]
+    cells += [f"{row.memory:.2f}", f"{row.tflop:.2f}"]
     cells += [f"{100 * row.of_peak:.0f}", f"{row.loss:.6f}", f"{row.norm:.5f}", f"{row.apart:.1e}"]
     return "| " + " | ".join(cells) + " |"
 

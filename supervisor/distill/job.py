@@ -143,6 +143,8 @@ class Provenance(Record):
     """The CPU's instruction set, as torch sees it: AVX2, AVX512 …"""
     weights: str = "whole"
     """Where the base's weights lay, and how the fast engine's passes were cut to the memory."""
+    kernels: str = "none"
+    """Which build of the fast engine's compiled part computed, if one did."""
     threads: int
     seed: int
     torch: str

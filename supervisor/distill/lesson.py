@@ -109,6 +109,7 @@ def made_with(lesson: Prepared[Goal], device: torch.device, job: DistillJob) -> 
         precision=str(lesson.precision).removeprefix("torch."),
         device=name_of(device),
         weights=lesson.weights,
+        kernels=lesson.kernels,
         instructions=torch.backends.cpu.get_cpu_capability(),
         threads=job.threads,
         seed=job.training.seed,

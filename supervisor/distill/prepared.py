@@ -24,7 +24,8 @@ class Prepared(Generic[Goal]):
     trainer: Literal["recipe", "fast"]
     precision: torch.dtype
     weights: str
-    """See ``job.Provenance``."""
+    kernels: str
+    """Both: see ``job.Provenance``."""
     save: Callable[[Path], None]
     """Write the adapter's files, as PEFT loads them, into a folder."""
 

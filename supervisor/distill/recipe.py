@@ -33,5 +33,6 @@ def prepared(job: DistillJob, device: torch.device, shelf: Shelf) -> Iterator[Pr
             trainer="recipe",
             precision=model.dtype,
             weights="packed" if any(isinstance(module, PackedLinear) for module in base.modules()) else "whole",
+            kernels="none",
             save=partial(save, model),
         )

@@ -1,91 +1,94 @@
-"""Attention over a packed tree, forward and backward, as plain matrix products.
+"""Attention over a packed tree, forward and backward, as plain matrix products with a softmax between them.
 
-On a CPU these beat the fused kernel two to four times in the backward pass, and only they share a prefix among
-branches. Heads are grouped (GQA): G query heads read one key head.
+On a CPU these beat PyTorch's fused kernel two to four times in the backward pass, and only they share a prefix among
+branches. Heads are grouped (GQA): the G query heads that read one key head are rows of one product. Shapes: T tokens of
+a node see S, its ancestors' and their own.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
+from supervisor.distill.fast.kernels import compiled
+from supervisor.distill.fast.place import of_node, of_rows
 from supervisor.distill.fast.tree import Node, Tree
 
 
-@dataclass(frozen=True)
-class Sight:
-    """What the nodes of one tree may attend to."""
-
-    tree: Tree
-    masks: tuple[Tensor, ...]  # per node (G*T, S): 0 where row t of the node sees column s, minus infinity elsewhere
-
-
-def sight(tree: Tree, *, group: int, dtype: torch.dtype) -> Sight:
-    def mask(node: Node) -> Tensor:
-        length = node.end - node.begin
-        hidden = torch.full((length, length), -math.inf, dtype=dtype, device=tree.tokens.device).triu(1)
-        return torch.nn.functional.pad(hidden, (node.depth, 0)).repeat(group, 1)
-
-    return Sight(tree, tuple(mask(node) for node in tree.nodes))
-
-
-def attend(q: Tensor, k: Tensor, v: Tensor, sight: Sight) -> Tensor:
-    """q (N, Hq, D); k, v (N, Hk, D), rotated; returns (N, Hq, D)."""
+def attend(q: Tensor, k: Tensor, v: Tensor, tree: Tree) -> Tensor:
+    """q (N, Hk*G, D), k, v (Hk, N, D), as ``place.placed`` returns them; returns (N, Hk*G, D), row after row."""
     out = torch.empty_like(q)
-    for node, mask in zip(sight.tree.nodes, sight.masks, strict=True):
-        keys, values = _gather(k, node), _gather(v, node)  # (Hk, S, D)
-        weights = _weights(_grouped(q, node, k.shape[1]), keys, mask)  # (Hk, G*T, S)
-        out[node.begin : node.end] = _ungrouped(torch.bmm(weights, values), node)
+    for node in tree.nodes:
+        to = of_rows(out, node, len(k))
+        to.copy_(torch.bmm(_weights(q, k, node), _seen(v, node)).view(to.shape))
     return out
 
 
-def attend_backward(
-    grad: Tensor, out: Tensor, q: Tensor, k: Tensor, v: Tensor, sight: Sight
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of q, k, v from that of ``out``; the weights are computed again, not kept."""
-    heads, scale = k.shape[1], q.shape[-1] ** -0.5
+def attend_backward(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, tree: Tree) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of q, k, v, the last two in float32, from that of the result; the weights are computed again."""
     dq = torch.empty_like(q)
     dk, dv = torch.zeros_like(k, dtype=torch.float32), torch.zeros_like(v, dtype=torch.float32)  # summed over branches
-    for node, mask in zip(sight.tree.nodes, sight.masks, strict=True):
-        queries, keys, values = _grouped(q, node, heads), _gather(k, node), _gather(v, node)
-        given = _grouped(grad, node, heads)  # (Hk, G*T, D)
-        weights = _weights(queries, keys, mask)  # (Hk, G*T, S)
-        _scatter(dv, node, torch.bmm(weights.transpose(1, 2), given))
-        towards = torch.bmm(given, values.transpose(1, 2))  # (Hk, G*T, S): gradient of the weights
-        towards -= (given.float() * _grouped(out, node, heads).float()).sum(-1, keepdim=True).to(towards.dtype)
-        towards *= weights  # gradient of the scores
-        dq[node.begin : node.end] = _ungrouped(torch.bmm(towards, keys) * scale, node)
-        _scatter(dk, node, torch.bmm(towards.transpose(1, 2), queries) * scale)
-    return dq, dk.to(k.dtype), dv.to(v.dtype)
+    for node in tree.nodes:
+        given = of_rows(grad, node, len(k)).flatten(1, 2)  # (Hk, T*G, D)
+        weights = _weights(q, k, node)
+        _add(torch.bmm(weights.transpose(1, 2), given), node, dv)
+        towards = torch.bmm(given, _seen(v, node).transpose(1, 2))  # (Hk, T*G, S): gradient of the weights
+        softmax_backward(towards, weights, q.shape[-1] ** -0.5, node)
+        torch.bmm(towards, _seen(k, node), out=of_node(dq, node, len(k)).flatten(1, 2))
+        _add(torch.bmm(towards.transpose(1, 2), of_node(q, node, len(k)).flatten(1, 2)), node, dk)
+    return dq, dk, dv
 
 
-def _weights(queries: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
-    scores = torch.baddbmm(mask, queries, keys.transpose(1, 2), alpha=queries.shape[-1] ** -0.5)  # (Hk, G*T, S)
-    return torch.softmax(scores, dim=-1)
+def softmax(scores: Tensor, scale: float, node: Node) -> None:
+    """Scores (Hk, T*G, S) to weights, in place: a token sees what is before it, and itself."""
+    tokens = node.end - node.begin
+    if call := compiled(scores):
+        call("softmax", scores, scale, len(scores), tokens, scores.shape[1] // tokens, node.depth)
+        return
+    ahead = torch.ones(tokens, tokens, dtype=torch.bool, device=scores.device).triu(1)
+    scores[..., node.depth :].masked_fill_(ahead.repeat_interleave(scores.shape[1] // tokens, 0), -math.inf)
+    scores.copy_(torch.softmax(scores.float().mul_(scale), dim=-1))
 
 
-def _grouped(rows: Tensor, node: Node, heads: int) -> Tensor:
-    """A node's rows of (N, Hk*G, D) as (Hk, G*T, D)."""
-    own = rows[node.begin : node.end]
-    return own.view(len(own), heads, -1, own.shape[-1]).permute(1, 2, 0, 3).reshape(heads, -1, own.shape[-1])
+def softmax_backward(grad: Tensor, weights: Tensor, scale: float, node: Node) -> None:
+    """The gradient of the scores from that of the weights, in its place."""
+    tokens = node.end - node.begin
+    if call := compiled(grad):
+        call("softmax_backward", grad, weights, scale, len(grad), tokens, grad.shape[1] // tokens, node.depth)
+        return
+    towards, shares = grad.float(), weights.float()
+    mean = torch.linalg.vecdot(towards, shares)[..., None]
+    grad.copy_((towards - mean).mul_(shares).mul_(scale))
 
 
-def _ungrouped(rows: Tensor, node: Node) -> Tensor:
-    """(Hk, G*T, D) as (T, Hk*G, D)."""
-    heads, _, width = rows.shape
-    length = node.end - node.begin
-    return rows.view(heads, -1, length, width).permute(2, 0, 1, 3).reshape(length, -1, width)
+def _weights(q: Tensor, k: Tensor, node: Node) -> Tensor:
+    scores = torch.bmm(of_node(q, node, len(k)).flatten(1, 2), _seen(k, node).transpose(1, 2))
+    softmax(scores, q.shape[-1] ** -0.5, node)
+    return scores  # (Hk, T*G, S)
 
 
-def _gather(rows: Tensor, node: Node) -> Tensor:
-    """What the node sees of (N, Hk, D), as (Hk, S, D)."""
-    return torch.cat([rows[begin:end] for begin, end in node.seen]).transpose(0, 1)
+def _seen(rows: Tensor, node: Node) -> Tensor:
+    """What the node sees of (Hk, N, D): (Hk, S, D)."""
+    parts = [rows[:, begin:end] for begin, end in node.seen]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
-def _scatter(sums: Tensor, node: Node, parts: Tensor) -> None:
-    """Add (Hk, S, D) to the rows that the node sees."""
+def _add(part: Tensor, node: Node, sums: Tensor) -> None:
+    """Add (Hk, S, D) to the rows of (Hk, N, D) that the node sees."""
+    call = compiled(part)
+    for rows, own in _runs(node):
+        if call:
+            strides = part.stride(0), sums.stride(0)
+            values = (rows.stop - rows.start) * part.shape[-1]
+            call("accumulate", part[0, own], strides[0], sums[0, rows], strides[1], len(part), values)
+        else:
+            sums[:, rows] += part[:, own]
+
+
+def _runs(node: Node) -> Iterator[tuple[slice, slice]]:
+    """Runs of rows that it sees, and where they lie among all that it sees."""
     done = 0
     for begin, end in node.seen:
-        sums[begin:end] += parts[:, done : done + end - begin].transpose(0, 1)
+        yield slice(begin, end), slice(done, done + end - begin)
         done += end - begin

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from supervisor.distill.fast.attention import Sight, attend, attend_backward, sight
+from supervisor.distill.fast.attention import attend, attend_backward
+from supervisor.distill.fast.gate import gated, gated_backward
 from supervisor.distill.fast.head import Head
 from supervisor.distill.fast.linear import Linear, Lora
-from supervisor.distill.fast.norm import Turn, placed, placed_backward, rms_norm, rms_norm_backward
+from supervisor.distill.fast.norm import add_and_norm, rms_norm, rms_norm_backward
+from supervisor.distill.fast.place import HeadNorm, Place, placed, placed_backward
 from supervisor.distill.fast.tree import Tree
 from supervisor.distill.student import Told
 
@@ -66,8 +68,7 @@ BARE = LayerLora()
 class Context:
     """What all layers of one pass share."""
 
-    sight: Sight
-    turn: Turn
+    place: Place
     rows: Tensor | None = None  # only these go on after the attention: in the last layer
 
 
@@ -97,89 +98,82 @@ class Decoder:
     dtype: torch.dtype
 
     def context(self, tree: Tree) -> Context:
-        group = self.shape.heads // self.shape.key_heads
-        return Context(sight(tree, group=group, dtype=self.dtype), Turn.of(tree.positions, self.frequencies))
+        return Context(Place.of(tree, self.frequencies, self.shape.heads // self.shape.key_heads))
 
     def read(
         self, tree: Tree, rows: Tensor, lora: Sequence[LayerLora] | None = None, told: Told = lambda _done: None
     ) -> Tensor:
         """Last hidden states (R, H), normed, at ``rows`` (R,) of the tree; nothing is kept."""
         context = self.context(tree)
-        x = self.embed.rows(tree.tokens).float()
+        x, added = self.embed.rows(tree.tokens).float(), None
         for index, layer in enumerate(self.layers):
-            x, _ = self.forward(layer, x, lora[index] if lora else BARE, self.limited(context, index, rows))
+            x, added, _ = self.forward(
+                layer, x, added, lora[index] if lora else BARE, self.limited(context, index, rows)
+            )
             told((index + 1) / len(self.layers))
-        return rms_norm(x, self.norm, self.shape.eps)
+        return add_and_norm(x, added, self.norm, self.shape.eps)[1]
 
     def limited(self, context: Context, index: int, rows: Tensor) -> Context:
         last = index == len(self.layers) - 1
-        return Context(context.sight, context.turn, rows) if last else context
+        return Context(context.place, rows) if last else context
 
-    def forward(self, layer: Layer, x: Tensor, lora: LayerLora, context: Context) -> tuple[Tensor, Kept]:
-        """(N, H) -> (M, H)."""
-        normed = rms_norm(x, layer.attention_norm, self.shape.eps)
+    def forward(
+        self, layer: Layer, x: Tensor, added: Tensor | None, lora: LayerLora, context: Context
+    ) -> tuple[Tensor, Tensor, Kept]:
+        """x + added is the layer's input (N, H), and the first two of what it returns its output (M, H)."""
+        eps = self.shape.eps
+        x, normed = add_and_norm(x, added, layer.attention_norm, eps)
         qkv, qkv_mid = layer.qkv.forward(normed, lora.qkv)
-        seen = attend(*self.heads(layer, qkv, context), context.sight).flatten(1)  # (N, Q)
+        seen = self.attended(layer, qkv, context)  # (N, Q)
         ahead, from_x = (seen, x) if context.rows is None else (seen[context.rows], x[context.rows])
         added, o_mid = layer.o.forward(ahead, lora.o)
-        between = from_x + added
-        inner, gate_up_mid = layer.gate_up.forward(rms_norm(between, layer.mlp_norm, self.shape.eps), lora.gate_up)
+        between, normed = add_and_norm(from_x, added, layer.mlp_norm, eps)
+        inner, gate_up_mid = layer.gate_up.forward(normed, lora.gate_up)
         added, down_mid = layer.down.forward(gated(inner), lora.down)
-        return between + added, Kept(x, qkv, qkv_mid, seen, o_mid, between, inner, gate_up_mid, down_mid)
+        return between, added, Kept(x, qkv, qkv_mid, seen, o_mid, between, inner, gate_up_mid, down_mid)
 
     def backward(
-        self, layer: Layer, grad: Tensor, kept: Kept, lora: LayerLora, context: Context, *, first: bool
-    ) -> Tensor:
+        self, layer: Layer, grad: Tensor, rounded: Tensor, kept: Kept, lora: LayerLora, context: Context, *, first: bool
+    ) -> tuple[Tensor, Tensor]:
         """The gradient of the layer's input (N, H) from that of its output (M, H); LoRA's are collected.
 
-        In the ``first`` layer nothing below wants it, and what is returned is not it.
+        It comes and goes in float32 and ``rounded`` to what is computed in; it and what was kept are overwritten. In
+        the ``first`` layer nothing below wants it, and what is returned is not it.
         """
         eps = self.shape.eps
-        gate = torch.nn.functional.silu(kept.gate_up.chunk(2, dim=-1)[0])  # (M, F)
-        act = gate * kept.gate_up.chunk(2, dim=-1)[1]
-        ahead = layer.down.backward(grad.to(self.dtype), act, kept.down_mid, lora.down)
-        inner = gated_backward(ahead, kept.gate_up, gate)  # (M, 2F)
+        ahead = layer.down.backward(rounded, gated(kept.gate_up), kept.down_mid, lora.down)
+        inner = gated_backward(ahead, kept.gate_up)  # (M, 2F)
         normed = rms_norm(kept.between, layer.mlp_norm, eps)
         ahead = layer.gate_up.backward(inner, normed, kept.gate_up_mid, lora.gate_up)
-        grad = grad + rms_norm_backward(ahead, kept.between, layer.mlp_norm, eps)  # (M, H): of ``between``
+        rounded = rms_norm_backward(ahead, kept.between, layer.mlp_norm, eps, onto=grad)  # (M, H): of ``between``
         rows = context.rows
         seen = kept.seen if rows is None else kept.seen[rows]
-        ahead = layer.o.backward(grad.to(self.dtype), seen, kept.o_mid, lora.o)
+        ahead = layer.o.backward(rounded, seen, kept.o_mid, lora.o)
         if rows is not None:
             ahead = torch.zeros_like(kept.seen).index_add_(0, rows, ahead)
             grad = torch.zeros_like(kept.x).index_add_(0, rows, grad)
-        qkv = self.heads_backward(layer, ahead, kept, context)  # (N, Q+2K)
+        qkv = self.attended_backward(layer, ahead, kept.qkv, context)  # (N, Q+2K)
         normed = rms_norm(kept.x, layer.attention_norm, eps)
         if first:
             if lora.qkv is not None and kept.qkv_mid is not None:
                 lora.qkv.backward(qkv, normed, kept.qkv_mid, None)
-            return grad
+            return grad, rounded
         ahead = layer.qkv.backward(qkv, normed, kept.qkv_mid, lora.qkv)
-        return grad + rms_norm_backward(ahead, kept.x, layer.attention_norm, eps)
+        return grad, rms_norm_backward(ahead, kept.x, layer.attention_norm, eps, onto=grad)
 
-    def heads(self, layer: Layer, qkv: Tensor, context: Context) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys (both normed and rotated) and values: (N, heads, D)."""
-        q, k, v = self.split(qkv)
-        eps = self.shape.eps
-        return placed(q, context.turn, layer.q_norm, eps), placed(k, context.turn, layer.k_norm, eps), v
+    def attended(self, layer: Layer, qkv: Tensor, context: Context) -> Tensor:
+        """(N, Q+2K) -> (N, Q)."""
+        q, k, v = placed(self.by_head(qkv), self.head_norm(layer), context.place)
+        return attend(q, k, v, context.place.tree).flatten(1)
 
-    def heads_backward(self, layer: Layer, grad: Tensor, kept: Kept, context: Context) -> Tensor:
-        """The gradient of the fused projections, (N, Q+2K), from that of attention's result, (N, Q)."""
-        q, k, _ = self.split(kept.qkv)
-        back = torch.empty_like(kept.qkv)
-        to_q, to_k, to_v = self.split(back)
-        dq, dk, dv = attend_backward(
-            self.by_head(grad), self.by_head(kept.seen), *self.heads(layer, kept.qkv, context), context.sight
-        )
-        placed_backward(dq, q, context.turn, layer.q_norm, self.shape.eps, out=to_q)
-        placed_backward(dk, k, context.turn, layer.k_norm, self.shape.eps, out=to_k)
-        to_v.copy_(dv)
-        return back
+    def attended_backward(self, layer: Layer, grad: Tensor, qkv: Tensor, context: Context) -> Tensor:
+        """(N, Q) -> (N, Q+2K)."""
+        norm, place = self.head_norm(layer), context.place
+        ways = attend_backward(self.by_head(grad), *placed(self.by_head(qkv), norm, place), place.tree)
+        return placed_backward(*ways, self.by_head(qkv), norm, place).flatten(1)
 
-    def split(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        heads, key_heads = self.shape.heads, self.shape.key_heads
-        q, k, v = torch.split(self.by_head(qkv), [heads, key_heads, key_heads], dim=1)
-        return q, k, v
+    def head_norm(self, layer: Layer) -> HeadNorm:
+        return HeadNorm(layer.q_norm, layer.k_norm, self.shape.eps)
 
     def by_head(self, rows: Tensor) -> Tensor:
         return rows.view(len(rows), -1, self.shape.width)
@@ -196,39 +190,22 @@ class Pass:
         context = model.context(tree)
         self.contexts = [model.limited(context, index, rows) for index in range(len(model.layers))]
         self.kept: list[Kept | Tensor] = []
-        x = model.embed.rows(tree.tokens).float()
+        x, added = model.embed.rows(tree.tokens).float(), None
         for layer, part, context in zip(model.layers, lora, self.contexts, strict=True):
-            y, kept = model.forward(layer, x, part, context)
-            self.kept.append(x if spare else kept)
-            x = y
+            x, added, kept = model.forward(layer, x, added, part, context)
+            self.kept.append(kept.x if spare else kept)
             told(len(self.kept) / len(model.layers) / 3)
-        self.last = x
-        self.hidden = rms_norm(x, model.norm, model.shape.eps)  # (R, H)
+        self.last, self.hidden = add_and_norm(x, added, model.norm, model.shape.eps)  # (R, H)
 
     def backward(self, grad: Tensor) -> None:
         """Collect LoRA's gradients from that of ``hidden``; what was kept is given back on the way."""
         model = self.model
-        grad = rms_norm_backward(grad, self.last, model.norm, model.shape.eps)
+        grad, ahead = torch.zeros_like(self.last), grad.to(model.dtype)
+        rounded = rms_norm_backward(ahead, self.last, model.norm, model.shape.eps, onto=grad)
         for index in reversed(range(len(model.layers))):
             layer, part, context = model.layers[index], self.lora[index], self.contexts[index]
             kept = self.kept.pop()
             if isinstance(kept, Tensor):
-                kept = model.forward(layer, kept, part, context)[1]
-            grad = model.backward(layer, grad, kept, part, context, first=index == 0)
+                kept = model.forward(layer, kept, None, part, context)[2]
+            grad, rounded = model.backward(layer, grad, rounded, kept, part, context, first=index == 0)
             self.told(1 - 2 * index / len(model.layers) / 3)
-
-
-def gated(gate_up: Tensor) -> Tensor:
-    """silu(gate) * up: (N, 2F) -> (N, F)."""
-    gate, up = gate_up.chunk(2, dim=-1)
-    return torch.nn.functional.silu(gate).mul_(up)
-
-
-def gated_backward(grad: Tensor, gate_up: Tensor, activated: Tensor) -> Tensor:
-    """The gradient of both, (N, 2F), from that of the result and silu(gate), (N, F); overwrites ``grad``."""
-    gate, up = gate_up.chunk(2, dim=-1)
-    both = torch.empty_like(gate_up)
-    to_gate, to_up = both.chunk(2, dim=-1)
-    torch.mul(activated, grad, out=to_up)
-    torch.ops.aten.silu_backward.grad_input(grad.mul_(up), gate, grad_input=to_gate)
-    return both

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-SLICE, LOGITS = 8192, 1 << 22  # tokens of the vocabulary at a time, and logits: fewer tokens where there are many rows
+from supervisor.distill.fast.kernels import compiled
+
+SLICE, LOGITS = 2048, 1 << 20  # tokens of the vocabulary at a time, and logits: fewer tokens where there are many rows
 PICKED = 1 << 22  # values of W that are looked up at a time
 
 
@@ -24,15 +26,12 @@ class Head:
 
     def top(self, hidden: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """The k likeliest tokens of each row of ``hidden`` (R, H): log-probabilities (R, k) and ids (R, k)."""
-        lse = _Sum(hidden)
-        best = hidden.new_empty(len(hidden), 0, dtype=torch.float32)
-        ids = hidden.new_empty(len(hidden), 0, dtype=torch.long)
+        lse, best = _Sum(hidden), _Best(hidden, k)
         for first, logits in self._scan(hidden):
-            values, places = logits.topk(min(k, logits.shape[-1]), dim=-1)
-            best, kept = torch.cat([best, values], -1).topk(min(k, best.shape[-1] + values.shape[-1]), dim=-1)
-            ids = torch.cat([ids, places + first], -1).gather(-1, kept)
+            best.add(first, logits)
             lse.add(logits)
-        return best - lse.value[:, None], ids
+        values, order = best.values.sort(dim=-1, descending=True)
+        return values - lse.value[:, None], best.ids.gather(-1, order)
 
     def log_probs(self, hidden: Tensor, ids: Tensor) -> Tensor:
         """Of the tokens ``ids`` (R, K) after each row of ``hidden`` (R, H): (R, K), float32."""
@@ -50,9 +49,9 @@ class Head:
         mean = torch.zeros(hidden.shape, device=hidden.device)
         for first, logits in self._scan(hidden):
             _pick(logits, ids, first, into=found)
-            shrunk = lse.add(logits)
+            shrunk = lse.add(logits, keep=True)
             rows = self.rows(range(first, first + logits.shape[-1]))
-            mean.mul_(shrunk[:, None]).add_(torch.mm(lse.shares.to(rows.dtype), rows))
+            mean.mul_(shrunk[:, None]).add_(torch.mm(logits, rows))
         return found - lse.value[:, None], mean / lse.total[:, None]
 
     def pull(self, ids: Tensor, grad: Tensor, mean: Tensor) -> Tensor:
@@ -66,10 +65,10 @@ class Head:
         return pulled
 
     def _scan(self, hidden: Tensor) -> Iterator[tuple[int, Tensor]]:
-        """(first token, its slice's logits (R, at most SLICE) in float32)."""
+        """(first token, its slice's logits (R, at most SLICE))."""
         step = max(1, min(SLICE, LOGITS // len(hidden)))
         for first in range(0, self.size, step):
-            yield first, torch.mm(hidden, self.rows(range(first, min(first + step, self.size))).t()).float()
+            yield first, torch.mm(hidden, self.rows(range(first, min(first + step, self.size))).t())
 
 
 class _Sum:
@@ -78,15 +77,20 @@ class _Sum:
     def __init__(self, hidden: Tensor) -> None:
         self.largest = torch.full((len(hidden),), -torch.inf, device=hidden.device)
         self.total = torch.zeros(len(hidden), device=hidden.device)
-        self.shares = self.total  # the last slice's exponentials
 
-    def add(self, logits: Tensor) -> Tensor:
-        """Overwrites ``logits``; returns what everything added before must be multiplied by."""
-        largest = torch.maximum(self.largest, logits.amax(-1))
+    def add(self, logits: Tensor, *, keep: bool = False) -> Tensor:
+        """Returns what everything added before must be multiplied by. ``keep``: ``logits`` become exponentials."""
+        if call := compiled(logits):
+            shrunk = torch.empty_like(self.total)
+            call("add_exponentials", logits, *logits.shape, self.largest, self.total, shrunk, int(keep))
+            return shrunk
+        largest = torch.maximum(self.largest, logits.amax(-1).float())
         shrunk = (self.largest - largest).exp()
-        self.shares = logits.sub_(largest[:, None]).exp_()
-        self.total = self.total * shrunk + self.shares.sum(-1)
+        shares = logits.float().sub_(largest[:, None]).exp_()
+        self.total = self.total * shrunk + shares.sum(-1)
         self.largest = largest
+        if keep:
+            logits.copy_(shares)
         return shrunk
 
     @property
@@ -94,7 +98,25 @@ class _Sum:
         return self.largest + self.total.log()
 
 
+class _Best:
+    """The k largest logits so far, in no order."""
+
+    def __init__(self, hidden: Tensor, k: int) -> None:
+        self.values = torch.full((len(hidden), k), -torch.inf, device=hidden.device)
+        self.ids = torch.zeros(len(hidden), k, dtype=torch.long, device=hidden.device)
+
+    def add(self, first: int, logits: Tensor) -> None:
+        k = self.ids.shape[1]
+        if call := compiled(logits):
+            call("add_largest", logits, *logits.shape, first, k, self.values, self.ids)
+            return
+        values, places = logits.topk(min(k, logits.shape[-1]), dim=-1)
+        self.values, kept = torch.cat([self.values, values.float()], -1).topk(k, dim=-1)
+        self.ids = torch.cat([self.ids, places + first], -1).gather(-1, kept)
+
+
 def _pick(logits: Tensor, ids: Tensor, first: int, *, into: Tensor) -> None:
     """Write the logits of those ids that lie in the slice."""
     inside = (ids >= first) & (ids < first + logits.shape[-1])
-    into.copy_(torch.where(inside, logits.gather(-1, (ids - first).clamp(0, logits.shape[-1] - 1)), into))
+    found = logits.gather(-1, (ids - first).clamp(0, logits.shape[-1] - 1)).float()
+    into.copy_(torch.where(inside, found, into))

@@ -13,6 +13,7 @@ from supervisor.distill.batch import Encoded
 from supervisor.distill.device import precision
 from supervisor.distill.fast.base import GATE_UP, QKV, Files, files_of, load_decoder
 from supervisor.distill.fast.decoder import Decoder
+from supervisor.distill.fast.kernels import kind
 from supervisor.distill.fast.lora import Adapter, new_adapter, read_adapter, usual
 from supervisor.distill.fast.student import FastStudent, Goal, asked
 from supervisor.distill.fast.thrift import Thrift, choose, need
@@ -79,8 +80,13 @@ def prepared(job: DistillJob, files: Files, device: torch.device, shelf: Shelf) 
         trainer="fast",
         precision=base.dtype,
         weights=str(thrift),
+        kernels=kernels_for(base),
         save=partial(Adapter.save, adapter),
     )
+
+
+def kernels_for(base: FastBase) -> str:
+    return (kind() if base.device.type == "cpu" else None) or "none"
 
 
 def adapter_for(job: DistillJob, base: FastBase) -> Adapter:

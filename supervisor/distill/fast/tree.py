@@ -29,8 +29,12 @@ class Node:
 
     @property
     def seen(self) -> tuple[tuple[int, int], ...]:
-        """The runs of rows that its last token attends to."""
-        return (*self.path, (self.begin, self.end))
+        """The runs of rows that its last token attends to, none right behind another."""
+        runs: list[tuple[int, int]] = []
+        for begin, end in (*self.path, (self.begin, self.end)):
+            follows = bool(runs) and runs[-1][1] == begin
+            runs.append((runs.pop()[0] if follows else begin, end))
+        return tuple(runs)
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ def pack(sequences: Sequence[Sequence[int]], *, device: torch.device | None = No
     for members, run, path in _runs(sequences, range(len(sequences)), 0, ()):
         begin = len(tokens)
         tokens.extend(run)
-        nodes.append(Node(begin, len(tokens), tuple(nodes[index].seen[-1] for index in path)))
+        nodes.append(Node(begin, len(tokens), tuple((nodes[index].begin, nodes[index].end) for index in path)))
         for member in members:
             rows[member].extend(range(begin, len(tokens)))
     positions = torch.cat([torch.arange(node.depth, node.depth + node.end - node.begin) for node in nodes])

@@ -1,0 +1,60 @@
+"""The compiled half of the fast engine: kernels.cpp, where it was built for this processor.
+
+Without it the same is done in PyTorch's words, as on a GPU: a lesson is slower then, and differs by rounding.
+"""
+
+import ctypes
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+FOLDER = Path(__file__).parent
+NEEDS = {  # what each was built for, in PyTorch's names of a processor's abilities; the quickest first
+    "x86-64-v4": ("avx512_f", "avx512_bw", "avx512_cd", "avx512_dq", "avx512_vl", "fma3"),
+    "x86-64-v3": ("avx2", "fma3", "f16c", "bmi2", "lzcnt"),
+    "armv8-a": ("neon",),
+}
+
+Argument = Tensor | float | int | None
+
+
+def compiled(values: Tensor) -> Callable[..., None] | None:
+    """``call(name, *arguments)`` for functions of tensors of this dtype where this one lies; None: there are none."""
+    return library(values.dtype) if values.device.type == "cpu" else None
+
+
+@cache
+def library(dtype: torch.dtype) -> Callable[..., None] | None:
+    name = kind()
+    if name is None or dtype not in {torch.float32, torch.bfloat16}:
+        return None
+    functions = ctypes.CDLL(str(path(name, dtype)))
+
+    def call(function: str, *arguments: Argument) -> None:
+        functions[function](*map(passed, arguments))
+
+    return call
+
+
+def kind() -> str | None:
+    """Which build runs here."""
+    able = torch.cpu.get_capabilities()
+    usable = (name for name, needs in NEEDS.items() if all(able.get(need) for need in needs))
+    return next((name for name in usable if path(name, torch.float32).exists()), None)
+
+
+def path(name: str, dtype: torch.dtype) -> Path:
+    return FOLDER / f"kernels-{name}-{str(dtype).removeprefix('torch.')}.so"
+
+
+def passed(argument: Argument) -> ctypes.c_void_p | ctypes.c_float | ctypes.c_int64 | None:
+    """As C wants it. Tensors must lie in memory without gaps."""
+    if isinstance(argument, Tensor):
+        assert argument.is_contiguous()
+        return ctypes.c_void_p(argument.data_ptr())
+    if isinstance(argument, float):
+        return ctypes.c_float(argument)
+    return None if argument is None else ctypes.c_int64(argument)

@@ -1,0 +1,159 @@
+"""The compiled part gives what the same modules give in PyTorch's words, for each build that this processor runs."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from supervisor.distill.fast import attention, gate, kernels, norm
+from supervisor.distill.fast.head import Head
+from supervisor.distill.fast.kernels import NEEDS
+from supervisor.distill.fast.place import HeadNorm, Place, placed, placed_backward
+from supervisor.distill.fast.tree import Node, pack
+from supervisor.distill.fast.weights import Whole
+from tests.distill.fast.pupils import apart, outcome, pair, replies
+from tests.distill.lessons import training
+
+Words = Callable[[], None]
+
+
+@pytest.fixture
+def words(monkeypatch: pytest.MonkeyPatch) -> Words:
+    """Call it, and from then on there is no compiled part."""
+    return lambda: monkeypatch.setattr(kernels, "library", lambda _dtype: None)
+
+
+@pytest.fixture(params=[name for name, needs in NEEDS.items() if all(map(torch.cpu.get_capabilities().get, needs))])
+def build(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Each build that runs here, in turn. scripts/setup makes them where there is a compiler."""
+    name = str(request.param)
+    if not kernels.path(name, torch.float32).exists():
+        pytest.skip("no compiler was at hand when this checkout was set up")
+    monkeypatch.setattr(kernels, "NEEDS", {name: NEEDS[name]})
+    kernels.library.cache_clear()
+    return name
+
+
+@pytest.fixture(params=[torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+def dtype(request: pytest.FixtureRequest, build: str) -> torch.dtype:
+    assert kernels.kind() == build
+    found: torch.dtype = request.param
+    assert kernels.compiled(torch.zeros(1, dtype=found)) is not None
+    return found
+
+
+def same(ours: Tensor, theirs: Tensor) -> None:
+    """Up to rounding: one last place of bfloat16, a few of float32."""
+    assert ours.dtype == theirs.dtype
+    half = ours.dtype == torch.bfloat16
+    torch.testing.assert_close(ours, theirs, rtol=1.6e-2 if half else 2e-5, atol=1e-2 if half else 2e-5)
+
+
+def both(make: Callable[[], tuple[Tensor, ...]], words: Words) -> None:
+    ours = make()
+    words()
+    for one, other in zip(ours, make(), strict=True):
+        same(one, other)
+
+
+def test_norms(dtype: torch.dtype, words: Words) -> None:
+    torch.manual_seed(0)
+    x, added, weight = torch.randn(37, 72), torch.randn(37, 72).to(dtype), torch.randn(72).to(dtype)
+
+    def make() -> tuple[Tensor, ...]:
+        onto = torch.ones(37, 72)
+        rounded = norm.rms_norm_backward(added, x, weight, 1e-5, onto=onto)
+        return (norm.rms_norm(x, weight, 1e-5), *norm.add_and_norm(x, added, weight, 1e-5), onto.clone(), rounded)
+
+    both(make, words)
+
+
+def test_a_recomputed_norm_is_the_same_to_the_bit(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    weight = torch.randn(1000).to(dtype)
+
+    stream, normed = norm.add_and_norm(torch.randn(9, 1000), torch.randn(9, 1000).to(dtype), weight, 1e-6)
+
+    assert torch.equal(norm.rms_norm(stream, weight, 1e-6), normed)
+
+
+@pytest.mark.parametrize("normed", [False, True])
+def test_heads_in_their_places(normed: bool, dtype: torch.dtype, words: Words) -> None:
+    torch.manual_seed(0)
+    tree = pack([list(range(20)), [*range(7), *range(40, 60)]])
+    rows, heads, key_heads, width = len(tree.tokens), 6, 2, 24
+    qkv = torch.randn(rows, heads + 2 * key_heads, width).to(dtype)
+    for_q, for_k = torch.randn(2, width).to(dtype)
+    weights = HeadNorm(for_q, for_k, 1e-6) if normed else HeadNorm(None, None, 1e-6)
+    place = Place.of(tree, torch.rand(width // 2), heads // key_heads)
+    dq, (dk, dv) = torch.randn(rows, heads, width).to(dtype), torch.randn(2, key_heads, rows, width)
+
+    both(lambda: (*placed(qkv, weights, place), placed_backward(dq, dk, dv, qkv, weights, place)), words)
+
+
+@pytest.mark.parametrize("size", [1, 17, 300])
+def test_softmax(size: int, dtype: torch.dtype, words: Words) -> None:
+    torch.manual_seed(0)
+    node = Node(5, 5 + size, ((0, 3),))
+    scores, grad = torch.randn(2, 2, size * 3, 3 + size).mul(30).to(dtype)
+
+    def make() -> tuple[Tensor, ...]:
+        weights, back = scores.clone(), grad.clone()
+        attention.softmax(weights, 0.1, node)
+        attention.softmax_backward(back, weights, 0.1, node)
+        return weights, back
+
+    weights, _ = make()
+    torch.testing.assert_close(weights.float().sum(-1), torch.ones(2, size * 3), rtol=1e-2, atol=1e-2)
+    assert not weights[:, :3, 4:].any(), "the first token saw later ones"
+    both(make, words)
+
+
+def test_gates(dtype: torch.dtype, words: Words) -> None:
+    torch.manual_seed(0)
+    gate_up, grad = torch.randn(11, 2 * 33).mul(8).to(dtype), torch.randn(11, 33).to(dtype)
+
+    both(lambda: (gate.gated(gate_up), gate.gated_backward(grad, gate_up.clone())), words)
+
+
+def test_the_vocabulary(dtype: torch.dtype, words: Words) -> None:
+    torch.manual_seed(0)
+    head = Head(5000, Whole(torch.randn(5000, 32).to(dtype)).rows)
+    hidden, ids = torch.randn(9, 32).to(dtype), torch.randint(0, 5000, (9, 4))
+
+    def make() -> tuple[Tensor, ...]:
+        values, best = head.top(hidden, 30)
+        assert torch.equal(values, head.log_probs(hidden, best)), "not the logits of these tokens"
+        return (values, *head.log_probs_and_mean(hidden, ids))
+
+    both(make, words)
+
+
+def test_what_is_not_a_number_stays_so(dtype: torch.dtype) -> None:
+    """A lesson that went wrong must not look right."""
+    broken = torch.full((2, 64), torch.nan)
+    scores = broken.to(dtype, copy=True).view(2, 8, 8)
+    attention.softmax(scores, 1.0, Node(0, 8, ()))
+
+    assert norm.rms_norm(broken, torch.ones(64, dtype=dtype), 1e-6).isnan().all()
+    assert gate.gated(broken.to(dtype)).isnan().all()
+    assert scores[:, :, 0].isnan().all()
+    assert (
+        Head(64, Whole(torch.ones(64, 64, dtype=dtype)).rows)
+        .log_probs(broken.to(dtype), torch.zeros(2, 1, dtype=torch.long))
+        .isnan()
+        .all()
+    )
+
+
+def test_without_it_a_lesson_learns_the_same(build: str, words: Words, tmp_path: Path) -> None:
+    pupils = pair("qwen3", tmp_path)
+
+    ours = outcome(pupils.fast(), replies(4), training(alpha=0.3, kl_reg_weight=0.2))
+    words()
+    plain = outcome(pupils.fast(), replies(4), training(alpha=0.3, kl_reg_weight=0.2))
+
+    assert apart(ours, plain) < 1e-4
+    assert ours.losses == pytest.approx(plain.losses, rel=1e-4)
