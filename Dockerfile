@@ -176,8 +176,8 @@ COPY --link --from=openclaw /opt/openclaw /opt/openclaw
 COPY --link --from=venv /opt/clawlama/lib/python3.11/site-packages /opt/clawlama/lib/python3.11/site-packages
 COPY --link image/rootfs /
 COPY --link --from=versions /out/versions.json /usr/share/clawlama/versions.json
-COPY --link --from=app /out /
 COPY --link --from=kernels /out /
+COPY --link --from=app /out /
 COPY --link --from=ollama-dist /packs/ /opt/clawlama/lib/python3.11/site-packages/supervisor/_packs/
 
 ENV PATH=/usr/local/bin:/usr/bin:/bin \

@@ -21,7 +21,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, tree: Tree) -> Tensor:
     out = torch.empty_like(q)
     for node in tree.nodes:
         to = of_rows(out, node, len(k))
-        to.copy_(torch.bmm(_weights(q, k, node), _seen(v, node)).view(to.shape))
+        to.copy_(torch.bmm(_weights(q, _seen(k, node), node), _seen(v, node)).view(to.shape))
     return out
 
 
@@ -31,12 +31,13 @@ def attend_backward(grad: Tensor, q: Tensor, k: Tensor, v: Tensor, tree: Tree) -
     dk, dv = torch.zeros_like(k, dtype=torch.float32), torch.zeros_like(v, dtype=torch.float32)  # summed over branches
     for node in tree.nodes:
         given = of_rows(grad, node, len(k)).flatten(1, 2)  # (Hk, T*G, D)
-        weights = _weights(q, k, node)
+        queries, keys = of_node(q, node, len(k)).flatten(1, 2), _seen(k, node)
+        weights = _weights(q, keys, node)
         _add(torch.bmm(weights.transpose(1, 2), given), node, dv)
         towards = torch.bmm(given, _seen(v, node).transpose(1, 2))  # (Hk, T*G, S): gradient of the weights
         softmax_backward(towards, weights, q.shape[-1] ** -0.5, node)
-        torch.bmm(towards, _seen(k, node), out=of_node(dq, node, len(k)).flatten(1, 2))
-        _add(torch.bmm(towards.transpose(1, 2), of_node(q, node, len(k)).flatten(1, 2)), node, dk)
+        torch.bmm(towards, keys, out=of_node(dq, node, len(k)).flatten(1, 2))
+        _add(torch.bmm(towards.transpose(1, 2), queries), node, dk)
     return dq, dk, dv
 
 
@@ -62,16 +63,15 @@ def softmax_backward(grad: Tensor, weights: Tensor, scale: float, node: Node) ->
     grad.copy_((towards - mean).mul_(shares).mul_(scale))
 
 
-def _weights(q: Tensor, k: Tensor, node: Node) -> Tensor:
-    scores = torch.bmm(of_node(q, node, len(k)).flatten(1, 2), _seen(k, node).transpose(1, 2))
+def _weights(q: Tensor, keys: Tensor, node: Node) -> Tensor:
+    scores = torch.bmm(of_node(q, node, len(keys)).flatten(1, 2), keys.transpose(1, 2))
     softmax(scores, q.shape[-1] ** -0.5, node)
     return scores  # (Hk, T*G, S)
 
 
 def _seen(rows: Tensor, node: Node) -> Tensor:
-    """What the node sees of (Hk, N, D): (Hk, S, D)."""
-    parts = [rows[:, begin:end] for begin, end in node.seen]
-    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+    """What the node sees of (Hk, N, D): (Hk, S, D), without gaps, with which a product takes half the time."""
+    return torch.cat([rows[:, begin:end] for begin, end in node.seen], dim=1)
 
 
 def _add(part: Tensor, node: Node, sums: Tensor) -> None:

@@ -2,7 +2,7 @@
 
 A reply's loss depends on its logits through two things only: the logits of a few chosen tokens and the logarithm of
 all tokens' summed exponentials (lse). So the gradient that reaches the last hidden state is a weighted sum of the
-chosen tokens' rows of W, less a multiple of the softmax-weighted mean of all rows, which is found in the same scan.
+chosen tokens' rows of W, and a multiple of the softmax-weighted sum of all others, which is found in the same scan.
 """
 
 from collections.abc import Callable, Iterator
@@ -42,26 +42,34 @@ class Head:
             lse.add(logits)
         return found - lse.value[:, None]
 
-    def log_probs_and_mean(self, hidden: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """The same, and W's softmax-weighted mean row, (R, H): the gradient of lse with respect to ``hidden``."""
+    def log_probs_and_rest(self, hidden: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """The same, and the sum of all other tokens' rows of W, each times its probability: (R, H)."""
         lse = _Sum(hidden)
         found = torch.zeros(ids.shape, device=hidden.device)
-        mean = torch.zeros(hidden.shape, device=hidden.device)
+        rest = torch.zeros(hidden.shape, device=hidden.device)
         for first, logits in self._scan(hidden):
             _pick(logits, ids, first, into=found)
             shrunk = lse.add(logits, keep=True)
+            _drop(logits, ids, first)
             rows = self.rows(range(first, first + logits.shape[-1]))
-            mean.mul_(shrunk[:, None]).add_(torch.mm(logits, rows))
-        return found - lse.value[:, None], mean / lse.total[:, None]
+            rest.mul_(shrunk[:, None]).add_(torch.mm(logits, rows))
+        return found - lse.value[:, None], rest / lse.total[:, None]
 
-    def pull(self, ids: Tensor, grad: Tensor, mean: Tensor) -> Tensor:
-        """The gradient of ``hidden`` (R, H) from that of the log-probabilities of ``ids``, ``grad`` (R, K)."""
-        pulled = mean * -grad.sum(-1, keepdim=True)  # (R, H)
-        rows_at_once = max(1, PICKED // (ids.shape[-1] * mean.shape[-1]))
+    def pull(self, ids: Tensor, grad: Tensor, log_probs: Tensor, rest: Tensor) -> Tensor:
+        """The gradient of ``hidden`` (R, H) from that of the log-probabilities of ``ids``, ``grad`` (R, K).
+
+        Of the mean row, which the logarithm of the sum pulls at, most is often that of a few chosen tokens: these
+        large terms meet ``grad`` in float32, token by token, before they are rounded.
+        """
+        total = grad.sum(-1, keepdim=True)
+        again = (ids[:, :, None] == ids[:, None, :]).tril(-1).any(-1)  # (R, K): a token that was there already
+        weights = grad - total * log_probs.exp().masked_fill(again, 0)
+        pulled = rest * -total  # (R, H)
+        rows_at_once = max(1, PICKED // (ids.shape[-1] * rest.shape[-1]))
         for first in range(0, len(ids), rows_at_once):
             some = slice(first, first + rows_at_once)
             rows = self.rows(ids[some].reshape(-1)).view(*ids[some].shape, -1)  # (r, K, H)
-            pulled[some] += torch.bmm(grad[some, None].to(rows.dtype), rows)[:, 0]
+            pulled[some] += torch.bmm(weights[some, None], rows.float())[:, 0]
         return pulled
 
     def _scan(self, hidden: Tensor) -> Iterator[tuple[int, Tensor]]:
@@ -120,3 +128,9 @@ def _pick(logits: Tensor, ids: Tensor, first: int, *, into: Tensor) -> None:
     inside = (ids >= first) & (ids < first + logits.shape[-1])
     found = logits.gather(-1, (ids - first).clamp(0, logits.shape[-1] - 1)).float()
     into.copy_(torch.where(inside, found, into))
+
+
+def _drop(exponentials: Tensor, ids: Tensor, first: int) -> None:
+    """Set those of the ids that lie in the slice to zero."""
+    row, column = ((ids >= first) & (ids < first + exponentials.shape[-1])).nonzero(as_tuple=True)
+    exponentials[row, ids[row, column] - first] = 0

@@ -31,23 +31,24 @@ static inline void put(bf16 &place, float value) {  // to the nearest, ties to e
   place.bits = uint16_t((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
 }
 
-// Cephes' single precision exp, which compilers turn into vector code; two units in the last place.
-static inline float exponential(float x) {
-  x = x < -87.0f ? -87.0f : x;
-  x = x > 88.0f ? 88.0f : x;
-  float n = std::floor(x * 1.44269504f + 0.5f);
-  float r = x - n * 0.693359375f + n * 2.12194440e-4f;
-  float p = 1.9875691500e-4f;
-  p = p * r + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  p = p * r * r + r + 1.0f;
+// Two to the power of x, after Cephes' exp2f: compilers make vector code of it, unlike of a call to the C library.
+static inline float power_of_two(float x) {
+  x = x < -126.0f ? -126.0f : x;
+  x = x > 127.0f ? 127.0f : x;
+  float n = std::rint(x), r = x - n;
+  float p = 1.535336188319500e-4f;
+  p = p * r + 1.339887440266574e-3f;
+  p = p * r + 9.618437357674640e-3f;
+  p = p * r + 5.550332471162809e-2f;
+  p = p * r + 2.402264791363012e-1f;
+  p = p * r + 6.931472028550421e-1f;
+  p = p * r + 1.0f;
   return p * __builtin_bit_cast(float, (int32_t(n) + 127) << 23);
 }
 
-static inline float sigmoid(float x) { return 1.0f / (1.0f + exponential(-x)); }
+constexpr float log2e = 1.44269504f;
+
+static inline float sigmoid(float x) { return 1.0f / (1.0f + power_of_two(-log2e * x)); }
 
 static inline float inverse_length(float squares, Int width, float eps) { return 1.0f / std::sqrt(squares / float(width) + eps); }
 
@@ -209,13 +210,13 @@ API void softmax(T *scores, float scale, Int batch, Int tokens, Int group, Int d
   EACH(row, batch * tokens * group) {
     T *at = scores + row * columns;
     Int seen = depth + row / group % tokens + 1;
-    float largest = -INFINITY, sum = 0;
+    float largest = -INFINITY, sum = 0, steep = scale * log2e;
 #pragma omp simd reduction(max : largest)
     for (Int i = 0; i < seen; i++) largest = get(at[i]) > largest ? get(at[i]) : largest;
     float shares[seen];  // on the stack: a few hundred kilobytes at most
 #pragma omp simd reduction(+ : sum)
     for (Int i = 0; i < seen; i++) {
-      shares[i] = exponential(scale * (get(at[i]) - largest));
+      shares[i] = power_of_two(steep * (get(at[i]) - largest));
       sum += shares[i];
     }
     float whole = 1.0f / sum;
@@ -287,13 +288,13 @@ API void add_exponentials(T *logits, Int rows, Int columns, float *largest, floa
     if (keep) {
 #pragma omp simd reduction(+ : sum)
       for (Int i = 0; i < columns; i++) {
-        float share = exponential(get(at[i]) - most);
+        float share = power_of_two(log2e * (get(at[i]) - most));
         put(at[i], share);
         sum += share;
       }
     } else {
 #pragma omp simd reduction(+ : sum)
-      for (Int i = 0; i < columns; i++) sum += exponential(get(at[i]) - most);
+      for (Int i = 0; i < columns; i++) sum += power_of_two(log2e * (get(at[i]) - most));
     }
     shrunk[row] = std::exp(largest[row] - most);
     total[row] = total[row] * shrunk[row] + sum;

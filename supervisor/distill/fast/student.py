@@ -111,7 +111,7 @@ class FastStudent:
         if training.support == "student":
             self.renew(goals, split(made.hidden, group))
         ids = torch.cat([torch.cat([goal.support, goal.own[:, None]], 1) for goal in goals])  # (R, K+1)
-        log_probs, mean = self.model.head.log_probs_and_mean(made.hidden, ids)
+        log_probs, rest = self.model.head.log_probs_and_rest(made.hidden, ids)
         steps: list[Step] = []
         leaf = log_probs.requires_grad_()
         with torch.enable_grad():
@@ -122,7 +122,7 @@ class FastStudent:
                 steps.append(Step(sdpo(seen[:, :-1], own, target, training), own.detach()))
             torch.autograd.backward(torch.stack([step.losses.total for step in steps]).sum() * share)
         assert leaf.grad is not None
-        made.backward(self.model.head.pull(ids, leaf.grad, mean))
+        made.backward(self.model.head.pull(ids, leaf.grad, log_probs.detach(), rest))
         return steps
 
     def renew(self, goals: Sequence[Goal], hidden: Sequence[Tensor]) -> None:

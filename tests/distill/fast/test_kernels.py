@@ -126,7 +126,7 @@ def test_the_vocabulary(dtype: torch.dtype, words: Words) -> None:
     def make() -> tuple[Tensor, ...]:
         values, best = head.top(hidden, 30)
         assert torch.equal(values, head.log_probs(hidden, best)), "not the logits of these tokens"
-        return (values, *head.log_probs_and_mean(hidden, ids))
+        return (values, *head.log_probs_and_rest(hidden, ids))
 
     both(make, words)
 

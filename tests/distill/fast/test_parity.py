@@ -115,17 +115,19 @@ def test_in_bfloat16_the_gradient_is_near_the_one_of_float32(kind: str, spare: b
     assert total_error(fast, exact) < BFLOAT16
 
 
-@pytest.mark.parametrize("kind", ["llama", "qwen3"])
-def test_where_teacher_and_student_all_but_agree_bfloat16_is_no_worse_than_the_recipes(
-    kind: str, tmp_path: Path
-) -> None:
-    both = pair(kind, tmp_path, rounded=True, **WIDE)
-    wishes = training(alpha=0.5, kl_reg_weight=0.1)  # a small difference of large numbers
+def test_in_bfloat16_it_loses_what_the_recipe_loses(tmp_path: Path) -> None:
+    """One gradient's error is chance: small differences of large numbers, each rounded to eight bits. So, on average."""
+    errors: list[tuple[float, float]] = []
+    for kind in ("llama", "qwen2", "qwen3"):
+        both = pair(kind, tmp_path / kind, rounded=True)
+        for alpha in (0.0, 0.05, 0.5, 1.0):
+            wishes = training(alpha=alpha, kl_reg_weight=0.1, teacher_top_k=30)
+            exact = outcome(both.plain(), replies(4), wishes)
+            plain, fast = (outcome(make(torch.bfloat16), replies(4), wishes) for make in (both.plain, both.fast))
+            errors.append((total_error(fast, exact), total_error(plain, exact)))
 
-    exact = outcome(both.plain(), replies(4), wishes)
-    plain, fast = (outcome(make(torch.bfloat16), replies(4), wishes) for make in (both.plain, both.fast))
-
-    assert total_error(fast, exact) < 1.6 * total_error(plain, exact)
+    ours, theirs = (sum(column) / len(errors) for column in zip(*errors, strict=True))
+    assert ours < 1.25 * theirs
 
 
 def total_error(ours: Outcome, exact: Outcome) -> float:
