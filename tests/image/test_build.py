@@ -231,6 +231,19 @@ def test_what_was_pruned_and_stripped_still_loads(image: str) -> None:
 
 
 @pytest.mark.image
+def test_the_compiled_part_of_lessons_is_there_and_computes(image: str) -> None:
+    code = (
+        "import torch; from supervisor.distill.fast import kernels, norm\n"
+        "for kind, needs in kernels.NEEDS.items(): assert not all(map(torch.cpu.get_capabilities().get, needs)) or "
+        "kernels.path(kind, torch.bfloat16).exists(), kind\n"
+        "assert kernels.compiled(torch.ones(1)) is not None\n"
+        "print(norm.rms_norm(torch.full((1, 2), 3.0), torch.ones(2), 0.0)[0].tolist())"
+    )
+
+    assert python(image, code) == [1.0, 1.0]
+
+
+@pytest.mark.image
 def test_only_clawlama_provides_the_package_supervisor(image: str) -> None:
     code = "import importlib.metadata as m, json; print(json.dumps(m.packages_distributions()['supervisor']))"
 
