@@ -19,8 +19,6 @@ SETTLED = {
     "HF_HUB_OFFLINE": "1",
     "PYTHONWARNINGS": "ignore::FutureWarning",
     "PYTHONHASHSEED": "0",  # a set of words, once written, has the same order in all trainers
-    # Large tensors in large pages, and in memory that the lesson had before: an eighth to a quarter of its time.
-    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=1000000000000",
 }
 
 

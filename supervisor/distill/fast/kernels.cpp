@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstdint>
 
+// Rows are shared out among PyTorch's threads.
 #define EACH(row, rows) _Pragma("omp parallel for schedule(static)") for (int64_t row = 0; row < rows; row++)
 #define API extern "C" __attribute__((visibility("default")))
 
@@ -50,7 +51,9 @@ constexpr float log2e = 1.44269504f;
 
 static inline float sigmoid(float x) { return 1.0f / (1.0f + power_of_two(-log2e * x)); }
 
-static inline float inverse_length(float squares, Int width, float eps) { return 1.0f / std::sqrt(squares / float(width) + eps); }
+static inline float inverse_length(float squares, Int width, float eps) {
+  return 1.0f / std::sqrt(squares / float(width) + eps);
+}
 
 // ---- norm.py
 
@@ -74,7 +77,8 @@ API void rms_norm(const float *x, const T *added, const T *weight, float eps, In
   }
 }
 
-API void rms_norm_backward(const T *grad, const float *x, const T *weight, float eps, Int rows, Int width, float *onto, T *copy) {
+API void rms_norm_backward(const T *grad, const float *x, const T *weight, float eps, Int rows, Int width, float *onto,
+                           T *copy) {
   EACH(row, rows) {
     const T *ahead = grad + row * width;
     const float *values = x + row * width;
@@ -118,7 +122,8 @@ static inline float head_scale(const T *values, Int width, float eps) {
   return inverse_length(squares, width, eps);
 }
 
-static inline void place_head(const T *from, const T *weight, float eps, const float *cos, const float *sin, Int width, T *to) {
+static inline void place_head(const T *from, const T *weight, float eps, const float *cos, const float *sin, Int width,
+                              T *to) {
   Int half = width / 2;
   if (weight) {
     float scale = head_scale(from, width, eps);
@@ -140,7 +145,7 @@ static inline void place_head(const T *from, const T *weight, float eps, const f
 
 template <class G>
 static inline void place_head_backward(const G *grad, const T *from, const T *weight, float eps, const float *cos,
-                                const float *sin, Int width, T *to) {
+                                       const float *sin, Int width, T *to) {
   Int half = width / 2;
   if (weight) {
     float scale = head_scale(from, width, eps), dot = 0;

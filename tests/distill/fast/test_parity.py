@@ -116,7 +116,7 @@ def test_in_bfloat16_the_gradient_is_near_the_one_of_float32(kind: str, spare: b
 
 
 def test_in_bfloat16_it_loses_what_the_recipe_loses(tmp_path: Path) -> None:
-    """One gradient's error is chance: small differences of large numbers, each rounded to eight bits. So, on average."""
+    """One gradient is off by chance: small differences of large numbers, each rounded to eight bits. So, on average."""
     errors: list[tuple[float, float]] = []
     for kind in ("llama", "qwen2", "qwen3"):
         both = pair(kind, tmp_path / kind, rounded=True)
