@@ -83,10 +83,9 @@ async def measure(model: Path, data: Path, lean: str) -> Row:
         for turn in TURNS:
             async for _ in ask(up.running.openclaw_url, up.running.openclaw_token, turn, session="bench"):
                 pass
-        warm_up = up.warm_up
         async with open_journal(f"sqlite:///{data}/journal.db") as journal:
             second, first = [one.ttft_s or 0.0 for one in await journal.completions(2)]
-    return Row("full" if lean == "off" else "lean", warm_up.prompt_tokens or 0, warm_up.seconds or 0.0, first, second)
+    return Row("full" if lean == "off" else "lean", up.up.prompt_tokens or 0, up.up.prompt_s or 0.0, first, second)
 
 
 def main() -> None:

@@ -66,6 +66,7 @@ class Up:
 
     plan: Plan
     prompt_tokens: int | None  # of OpenClaw's prompt, which the model has read; None when that failed
+    prompt_s: float | None  # what that reading took
     reload: Callable[[], Awaitable[Reloaded]]
 
 
@@ -102,7 +103,7 @@ class Assistant:
                     beside.start_soon(made.packs.keep_installed, partial(self.landed, tree, learning))
                     if self.backups is not None:
                         beside.start_soon(self.backups.run)
-                    yield Up(plan, front.warm_up.prompt_tokens, reloading.reload)
+                    yield Up(plan, front.warm_up.prompt_tokens, front.warm_up.seconds, reloading.reload)
                     beside.cancel_scope.cancel()
             tg.cancel_scope.cancel()
 

@@ -32,7 +32,7 @@ def booted(settings: Settings, *, new_token: bool) -> Booted:
     )
     return Booted(
         facts,
-        Up(decide(facts, settings, model_facts("tiny-chat")), 312, nothing_to_reload),
+        Up(decide(facts, settings, model_facts("tiny-chat")), 312, 4.2, nothing_to_reload),
         running,
         new_token,
         12.3,
