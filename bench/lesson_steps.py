@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file  # noqa: E402
 from torch import Tensor  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
-from supervisor.distill.device import multiply_float32_quickly  # noqa: E402
+from supervisor.distill.device import compute_with, multiply_float32_quickly  # noqa: E402
 from supervisor.distill.fast.kernels import kind  # noqa: E402
 from supervisor.distill.job import Training  # noqa: E402
 from supervisor.distill.loss import Target, sdpo  # noqa: E402
@@ -34,7 +34,7 @@ SIDE, PRODUCTS = 2048, 12  # of the matrix products that the machine's rate is t
 
 
 def main(job: dict[str, Any]) -> dict[str, Any]:
-    torch.set_num_threads(job["threads"])
+    compute_with(job["threads"])
     if job["trainer"] == "machine":
         return {"name": machine(job["threads"])}
     dtype = getattr(torch, job["dtype"])

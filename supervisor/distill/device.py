@@ -48,6 +48,16 @@ def precision(parameters: int, device: torch.device) -> torch.dtype:
     return torch.float32 if parameters < limit else torch.bfloat16
 
 
+def compute_with(threads: int) -> None:
+    """So many threads, and the same results in every process.
+
+    MKL's vector functions (exp, cos and so on) set themselves up in the first call. Where two threads made that at
+    once, some last bits came out differently, in about one process of ten, and then every byte of the adapter did.
+    """
+    torch.set_num_threads(threads)
+    torch.zeros(8).exp()  # so few that one thread makes the call
+
+
 def multiply_float32_quickly() -> None:
     """Let oneDNN multiply float32 matrices, where it is exact.
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from supervisor.distill.batch import Encoded, cuts
-from supervisor.distill.device import CPU, GPU_TROUBLE, best_device, multiply_float32_quickly, name_of
+from supervisor.distill.device import CPU, GPU_TROUBLE, best_device, compute_with, multiply_float32_quickly, name_of
 from supervisor.distill.fast import lesson as fast
 from supervisor.distill.gguf import check_served, export_adapter
 from supervisor.distill.job import DistillJob, DistillResult, Probe, Provenance
@@ -34,7 +34,7 @@ def run_lesson(
     ``shelf``: where the base model may lie already, and is left. Raises DistillError or GgufError; what lies in
     ``job.out``, and on the shelf, is then of no use.
     """
-    torch.set_num_threads(job.threads)
+    compute_with(job.threads)
     multiply_float32_quickly()
     shelf = shelf or Shelf()
     device = best_device()

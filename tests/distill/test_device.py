@@ -1,5 +1,7 @@
 """Where a lesson runs, and that all of it runs there."""
 
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -78,6 +80,23 @@ def test_a_reply_is_scored_where_the_model_is() -> None:
 
     assert (log_probs.device.type, log_probs.shape) == ("meta", (2, 50))
     assert picked(log_probs, [4, 5]).device.type == "meta"
+
+
+FIRST_CALL = """
+import hashlib, torch
+from supervisor.distill.device import compute_with, multiply_float32_quickly
+compute_with(2)
+multiply_float32_quickly()
+print(hashlib.sha256((torch.arange(50_000.0) / 1000).exp().numpy().tobytes()).hexdigest())
+"""
+
+
+def test_every_process_computes_the_same() -> None:
+    """Without care, one in ten would not, and one run in two or three of this test would see it."""
+    started = [subprocess.Popen([sys.executable, "-c", FIRST_CALL], stdout=subprocess.PIPE) for _ in range(8)]
+
+    assert len({process.communicate(timeout=120)[0] for process in started}) == 1
+    assert not any(process.returncode for process in started)
 
 
 @pytest.mark.gpu

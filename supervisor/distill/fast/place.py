@@ -24,13 +24,9 @@ class Turn:
 
     @classmethod
     def of(cls, positions: Tensor, frequencies: Tensor) -> "Turn":
-        """``positions`` (N,), ``frequencies`` (D/2,): the angle per position of each pair of values.
-
-        By way of float64: MKL's cosine of float32 was seen to differ in its last bit from process to process, in one
-        of ten, and then all that follows differs, too.
-        """
-        angles = (positions[:, None, None].float() * frequencies).double()
-        return cls(angles.cos().float(), angles.sin().float())
+        """``positions`` (N,), ``frequencies`` (D/2,): the angle per position of each pair of values."""
+        angles = positions[:, None, None].float() * frequencies
+        return cls(angles.cos(), angles.sin())
 
     def apply(self, values: Tensor, some: slice, out: Tensor, *, back: bool = False) -> None:
         """Rotate ``values`` (n, heads, D), which are these rows, into ``out``; ``back`` is the inverse."""
