@@ -132,5 +132,7 @@ def _pick(logits: Tensor, ids: Tensor, first: int, *, into: Tensor) -> None:
 
 def _drop(exponentials: Tensor, ids: Tensor, first: int) -> None:
     """Set those of the ids that lie in the slice to zero."""
-    row, column = ((ids >= first) & (ids < first + exponentials.shape[-1])).nonzero(as_tuple=True)
-    exponentials[row, ids[row, column] - first] = 0
+    inside = (ids >= first) & (ids < first + exponentials.shape[-1])
+    places = (ids - first).clamp(0, exponentials.shape[-1] - 1)
+    bounds = torch.where(inside, 0.0, torch.inf).to(exponentials.dtype)  # none is below zero: others stay as they are
+    exponentials.scatter_reduce_(-1, places, bounds, "amin")
