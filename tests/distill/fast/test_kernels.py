@@ -1,6 +1,6 @@
 """The compiled part gives what the same modules give in PyTorch's words, for each build that this processor runs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -26,14 +26,16 @@ def words(monkeypatch: pytest.MonkeyPatch) -> Words:
 
 
 @pytest.fixture(params=[name for name, needs in NEEDS.items() if all(map(torch.cpu.get_capabilities().get, needs))])
-def build(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+def build(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Each build that runs here, in turn. scripts/setup makes them where there is a compiler."""
     name = str(request.param)
     if not kernels.path(name, torch.float32).exists():
         pytest.skip("no compiler was at hand when this checkout was set up")
     monkeypatch.setattr(kernels, "NEEDS", {name: NEEDS[name]})
-    kernels.library.cache_clear()
-    return name
+    library = kernels.library
+    library.cache_clear()
+    yield name
+    library.cache_clear()  # the tests that follow get this processor's own again
 
 
 @pytest.fixture(params=[torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
