@@ -131,6 +131,7 @@ case $TARGETARCH in amd64) name=x86-64 ;; arm64) name=aarch64 ;; esac
 if [ "$TARGETARCH" = "$BUILDARCH" ]; then compiler=g++; else compiler=g++-$name-linux-gnu; fi
 apt-get install -y --no-install-recommends "$compiler"
 EOF
+
 COPY scripts/kernels.sh /src/scripts/
 COPY supervisor/distill/fast/kernels.cpp /src/supervisor/distill/fast/
 RUN <<'EOF'
