@@ -1,23 +1,24 @@
 """How fast and how small a lesson's step is, beside the predecessor's, in one run.
 
     python bench/lesson.py [--json] [--model 0.6b|8b|tiny] [--shape short|shared|long ...] [--dtype bf16|fp32 ...]
-                           [--threads N] [--folder DIR]
+                           [--threads N] [--rounds N] [--folder DIR]
 
 A random model of the shape of Qwen3-0.6B, LoRA of rank 32 on all linear layers, 4 replies of 128 tokens, KL on. "plain"
 is the predecessor's step, written anew from its published algorithm: three full passes for each sample, gradient
 checkpointing, all graphs kept until one backward pass. "ours" is what a lesson does when there is memory, "ours, small"
-what it does when there is little: the weights stay quantised in the GGUF (Q8_0 here; the numbers are the same in all
-formats), and a layer's results are computed again. Each in a process of its own, one after the other, with the same
-weights, adapter and tokens. Shapes:
+what it does with half of the plain step's memory: the weights stay quantised in the GGUF (Q8_0 here; the numbers are
+the same in all formats), and what does not fit is computed again. Each in a process of its own, one after the other,
+with the same weights, adapter and tokens; with --rounds, so often, and all figures are medians. Shapes:
 
     short    256 prompt tokens, of which nothing is shared
     shared   256 prompt tokens, of which the first 128 are the same system prompt
     long     the same behind a system prompt of 2,048 tokens more
 
 The step is timed without loading; what loading adds is shown beside it, for the predecessor loads for every call and
-our trainer stays for the next lesson. "again" is the CPU seconds of our second step, with its memory at hand. "% of
-peak": of what this machine's large matrix products reached, before and after, by the floating-point operations that the
-step needed.
+our trainer stays for the next lesson. "faster" is by CPU seconds within a round, with the least and the most of all
+rounds, "wall" by the clock: our trainer's threads sleep soon when they wait, the predecessor's as PyTorch has it.
+"again" is the CPU seconds of our second step, with its memory at hand. "% of peak": of what this machine's large matrix
+products reached, before and after, by the floating-point operations that the step needed.
 """
 
 import argparse
@@ -31,6 +32,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -42,6 +44,7 @@ from supervisor.executors.local import SETTLED  # noqa: E402
 MODELS = {"0.6b": QWEN3_06B, "8b": QWEN3_8B, "tiny": TINY}
 DTYPES = {"bf16": "bfloat16", "fp32": "float32"}
 TRAINERS = {"plain": "plain", "ours": "fast", "ours, small": "small"}
+Replies = list[dict[str, list[int]]]
 SAMPLES, PROMPT, REPLY, FEEDBACK, SYSTEM, LONG = 4, 256, 128, 36, 128, 2048
 
 
@@ -53,6 +56,9 @@ class Row:
     wall: float  # seconds, the step alone
     cpu: float
     faster: float  # plain's CPU seconds for one of ours; on a GPU, wall
+    faster_least: float
+    faster_most: float
+    faster_wall: float
     again_cpu: float | None  # of a second step in the same process; the predecessor makes none
     load_cpu: float
     peak_mb: float
@@ -68,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser().parse_args(argv)
     with tempfile.TemporaryDirectory(prefix="clawlama-bench-") as scratch:
         folder = options.folder or Path(scratch)
-        bench = Bench(folder, MODELS[options.model], options.threads)
+        bench = Bench(folder, MODELS[options.model], options.threads, options.rounds)
         bench.prepare()
         rows: list[Row] = []
         for shape, dtype in product(options.shape, options.dtype):
@@ -87,6 +93,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--shape", choices=["short", "shared", "long"], nargs="+", default=["short", "long"])
     made.add_argument("--dtype", choices=DTYPES, nargs="+", default=list(DTYPES))
     made.add_argument("--threads", type=int, default=2)
+    made.add_argument("--rounds", type=int, default=1, help="more of them on a machine that others use too")
     made.add_argument("--folder", type=Path, help="keep the model here, and use it if it is there already")
     return made
 
@@ -96,6 +103,7 @@ class Bench:
     folder: Path
     shape: Shape
     threads: int
+    rounds: int
 
     @property
     def machine(self) -> str:
@@ -116,38 +124,31 @@ class Bench:
     def rows(self, shape: str, dtype: str) -> list[Row]:
         replies = chats(shape, self.shape.vocabulary)
         rate = self.rate(dtype)
-        taken = {name: self.step(name, replies, dtype, shape) for name in TRAINERS}
+        rounds = [self.steps(replies, dtype, f"{shape}, {dtype}, round {count + 1}") for count in range(self.rounds)]
         rate = max(rate, self.rate(dtype))
-        plain = taken["plain"]
-        clock = "step_wall" if plain["cuda"] else "step_cpu"
-        return [
-            Row(
-                shape=shape,
-                dtype=dtype,
-                trainer=name,
-                wall=one["step_wall"],
-                cpu=one["step_cpu"],
-                faster=plain[clock] / one[clock],
-                again_cpu=one.get("again_cpu"),
-                load_cpu=one["load_cpu"],
-                peak_mb=one["peak"] / 1e6,
-                memory=one["peak"] / plain["peak"],
-                tflop=one["flop"] / 1e12,
-                of_peak=one["flop"] / one[clock] / rate,
-                loss=one["loss"],
-                norm=one["norm"],
-                apart=one["apart"],
-            )
-            for name, one in taken.items()
-        ]
+        flops = {
+            name: self.flop(self.job(TRAINERS[name], replies, dtype), rounds[0][name]["again"]) for name in TRAINERS
+        }
+        return [row(rounds, name, flops[name], rate, shape=shape, dtype=dtype) for name in TRAINERS]
 
-    def step(self, name: str, replies: list[dict[str, list[int]]], dtype: str, shape: str) -> dict[str, Any]:
-        tell(f"{shape}, {dtype}: {name}")
-        grads = self.folder / f"plain-{dtype}.safetensors"
-        job = {"trainer": TRAINERS[name], "replies": replies, "dtype": DTYPES[dtype], "compare": str(grads)}
-        two, three = (self.run({**job, "count": True}, layers)["flop"] for layers in (2, 3))
-        flop = two + (self.shape.layers - 2) * (three - two)  # all layers are alike, but for the first and the last
-        return {**self.run(job, self.shape.layers), "flop": flop}
+    def steps(self, replies: Replies, dtype: str, what: str) -> dict[str, dict[str, Any]]:
+        """A round: one step of each trainer."""
+        taken: dict[str, dict[str, Any]] = {}
+        for name, trainer in TRAINERS.items():
+            tell(f"{what}: {name}")
+            room = {"room": taken["plain"]["peak"] // 2} if trainer == "small" else {}
+            taken[name] = self.run({**self.job(trainer, replies, dtype), **room}, self.shape.layers)
+        return taken
+
+    def job(self, trainer: str, replies: Replies, dtype: str) -> dict[str, Any]:
+        compare = str(self.folder / f"plain-{dtype}.safetensors")
+        return {"trainer": trainer, "replies": replies, "dtype": DTYPES[dtype], "compare": compare}
+
+    def flop(self, job: dict[str, Any], again: int) -> float:
+        """All layers are alike, but for the first and the last; of ``again`` the results are computed twice."""
+        two, three = (float(self.run({**job, "count": True}, layers)["flop"]) for layers in (2, 3))
+        once_more = self.run({**job, "count": True, "again": 1}, 2)["flop"] - two if again else 0.0
+        return two + (self.shape.layers - 2) * (three - two) + again * once_more
 
     def rate(self, dtype: str) -> float:
         """Floating-point operations of large matrix products in a second of a core (of the GPU, where there is one)."""
@@ -167,7 +168,39 @@ class Bench:
         return answer
 
 
-def chats(shape: str, vocabulary: int) -> list[dict[str, list[int]]]:
+def row(
+    rounds: Sequence[dict[str, dict[str, Any]]], name: str, flop: float, rate: float, *, shape: str, dtype: str
+) -> Row:
+    def of(key: str) -> float:
+        return median(taken[name][key] for taken in rounds)
+
+    def faster(key: str) -> list[float]:
+        return sorted(taken["plain"][key] / taken[name][key] for taken in rounds)
+
+    clock = "step_wall" if rounds[0][name]["cuda"] else "step_cpu"
+    return Row(
+        shape=shape,
+        dtype=dtype,
+        trainer=name,
+        wall=of("step_wall"),
+        cpu=of("step_cpu"),
+        faster=median(faster(clock)),
+        faster_least=faster(clock)[0],
+        faster_most=faster(clock)[-1],
+        faster_wall=median(faster("step_wall")),
+        again_cpu=of("second_cpu") if "second_cpu" in rounds[0][name] else None,
+        load_cpu=of("load_cpu"),
+        peak_mb=of("peak") / 1e6,
+        memory=of("peak") / median(taken["plain"]["peak"] for taken in rounds),
+        tflop=flop / 1e12,
+        of_peak=flop / of(clock) / rate,
+        loss=of("loss"),
+        norm=of("norm"),
+        apart=of("apart"),
+    )
+
+
+def chats(shape: str, vocabulary: int) -> Replies:
     """Random tokens; the feedback stands six tokens before the end of the prompt, as a chat template puts it."""
     draw = random.Random(1)
 
@@ -184,18 +217,45 @@ def chats(shape: str, vocabulary: int) -> list[dict[str, list[int]]]:
 
 
 def table(rows: Sequence[Row], machine: str) -> str:
-    head = ["", "", "", "wall s", "CPU s", "faster", "again", "+ load", "peak MB", "of plain", "TFLOP", "% of peak"]
+    head = [
+        "",
+        "",
+        "",
+        "wall s",
+        "CPU s",
+        "faster",
+        "wall",
+        "again",
+        "+ load",
+        "peak MB",
+        "of plain",
+        "TFLOP",
+        "% of peak",
+    ]
     head += ["loss", "gradient", "apart"]
-    lines = [machine, "", "| " + " | ".join(head) + " |", "|---|---|---|" + "---:|" * 12]
+    lines = [machine, "", "| " + " | ".join(head) + " |", "|---|---|---|" + "---:|" * 13]
     return "\n".join([*lines, *map(line, rows)])
 
 
 def line(row: Row) -> str:
-    cells = [row.shape, row.dtype, row.trainer, f"{row.wall:.1f}", f"{row.cpu:.1f}", f"{row.faster:.2f}x"]
+    cells = [
+        row.shape,
+        row.dtype,
+        row.trainer,
+        f"{row.wall:.1f}",
+        f"{row.cpu:.1f}",
+        faster(row),
+        f"{row.faster_wall:.2f}x",
+    ]
     cells += ["" if row.again_cpu is None else f"{row.again_cpu:.1f}", f"{row.load_cpu:.1f}", f"{row.peak_mb:.0f}"]
     cells += [f"{row.memory:.2f}", f"{row.tflop:.2f}"]
     cells += [f"{100 * row.of_peak:.0f}", f"{row.loss:.6f}", f"{row.norm:.5f}", f"{row.apart:.1e}"]
     return "| " + " | ".join(cells) + " |"
+
+
+def faster(row: Row) -> str:
+    spread = f" ({row.faster_least:.1f}-{row.faster_most:.1f})" if row.faster_most > row.faster_least else ""
+    return f"{row.faster:.2f}x{spread}"
 
 
 def tell(what: str) -> None:

@@ -9,6 +9,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,13 @@ TRAINING = Training(learning_rate=1e-4, alpha=0.5, kl_reg_weight=0.1)
 SIDE, PRODUCTS = 2048, 12  # of the matrix products that the machine's rate is taken from
 
 
+@dataclass(frozen=True)
+class Loaded:
+    parameters: dict[str, Any]
+    step: Callable[[], float]
+    again: int = 0  # layers of which ours computes the results again
+
+
 def main(job: dict[str, Any]) -> dict[str, Any]:
     compute_with(job["threads"])
     if job["trainer"] == "machine":
@@ -45,17 +54,16 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
     replies = [Reply(**reply, behaviour=None) for reply in job["replies"]]
     make = plain if job["trainer"] == "plain" else fast
     if job.get("count"):
-        return {"flop": counted(make(job, replies, dtype)[1])}
+        return {"flop": counted(make(job, replies, dtype).step)}
     return measured(job, lambda: make(job, replies, dtype))
-
-
-Loaded = tuple[dict[str, Any], Callable[[], float]]
 
 
 def measured(job: dict[str, Any], load: Callable[[], Loaded]) -> dict[str, Any]:
     report: dict[str, Any] = {"cuda": CUDA}
     with timed(report, "load"):
-        parameters, step = load()
+        loaded = load()
+        parameters, step = loaded.parameters, loaded.step
+    report["again"] = loaded.again
     with timed(report, "step"):
         report["loss"] = step()
     report["peak"] = peak()
@@ -66,7 +74,7 @@ def measured(job: dict[str, Any], load: Callable[[], Loaded]) -> dict[str, Any]:
     if job["trainer"] != "plain":
         for parameter in parameters.values():
             parameter.grad = None
-        with timed(report, "again"):
+        with timed(report, "second"):
             step()
     report["norm"] = length(list(grads.values()))
     report["apart"] = length([grads[name] - grad for name, grad in theirs.items()]) / length(list(theirs.values()))
@@ -88,9 +96,16 @@ def timed(report: dict[str, Any], name: str) -> Iterator[None]:
 
 def peak() -> int:
     """Bytes: of the GPU's memory, where there is one; else of this process's, since it began."""
-    if CUDA:
-        return torch.cuda.max_memory_allocated()
-    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024
+    return torch.cuda.max_memory_allocated() if CUDA else of_this_process("VmHWM")
+
+
+def used() -> int:
+    return torch.cuda.memory_allocated() if CUDA else of_this_process("VmRSS")
+
+
+def of_this_process(name: str) -> int:
+    """In bytes, as Linux tells it."""
+    return int(Path("/proc/self/status").read_text().split(f"{name}:")[1].split()[0]) * 1024
 
 
 def counted(step: Callable[[], float]) -> float:
@@ -153,28 +168,37 @@ def plain(job: dict[str, Any], replies: list[Reply], dtype: torch.dtype) -> Load
         total.backward()
         return float(total.detach())
 
-    return {name: one for name, one in model.named_parameters() if one.requires_grad}, step
+    return Loaded({name: one for name, one in model.named_parameters() if one.requires_grad}, step)
 
 
 def fast(job: dict[str, Any], replies: list[Reply], dtype: torch.dtype) -> Loaded:
-    """Ours, as a lesson runs it when there is memory, or little (``small``)."""
+    """Ours, as a lesson runs it when there is memory, or little (``small``): as much as ``room`` says, in bytes."""
     from supervisor.distill.fast.base import files_of, load_decoder
     from supervisor.distill.fast.lora import read_adapter
-    from supervisor.distill.fast.student import FastStudent
+    from supervisor.distill.fast.student import FastStudent, asked
+    from supervisor.distill.fast.thrift import Thrift, choose, need
+    from supervisor.distill.fast.tree import pack
 
     small, model = job["trainer"] == "small", Path(job["model"])
-    files = files_of(model / "model.gguf" if small else model)
+    path = model / "model.gguf" if small else model
+    files = files_of(path)
     assert files is not None
-    decoder = load_decoder(files, dtype, packed=small, device=DEVICE)
     adapter = read_adapter(Path(job["adapter"]), files, device=DEVICE)
-    student = FastStudent(decoder, files, adapter, None, spare=small, rows=10**6)
+    rows = len(pack([asked(reply) for reply in replies]).tokens)
+    thrift = Thrift(packed=small, again=job.get("again", 0), rows=rows)
+    if "room" in job:
+        parameters = sum(prod(size) for size in files.sizes.values())
+        needed = need(files.shape, parameters, adapter.shape.r, dtype.itemsize)
+        thrift = choose(needed, rows, job["room"] - used() - path.stat().st_size, packable=True)
+    decoder = load_decoder(files, dtype, packed=thrift.packed, device=DEVICE)
+    student = FastStudent(decoder, files, adapter, None, again=thrift.again, rows=thrift.rows)
 
     def step() -> float:
         goals = student.goals(replies, TRAINING, lambda _done: None)
         steps = student.gradients(replies, goals, TRAINING, lambda _done: None)
         return float(torch.stack([one.losses.total.detach() for one in steps]).mean())
 
-    return student.parameters, step
+    return Loaded(student.parameters, step, thrift.again)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from supervisor.services.output import Output
 SETTLED = {
     "HF_HUB_OFFLINE": "1",
     "PYTHONWARNINGS": "ignore::FutureWarning",
+    "GOMP_SPINCOUNT": "2000",  # a thread that waits for another soon sleeps: its core is for whoever answers meanwhile
     "PYTHONHASHSEED": "0",  # a set of words, once written, has the same order in all trainers
 }
 

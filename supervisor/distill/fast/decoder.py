@@ -121,6 +121,20 @@ class Decoder:
         self, layer: Layer, x: Tensor, added: Tensor | None, lora: LayerLora, context: Context
     ) -> tuple[Tensor, Tensor, Kept]:
         """x + added is the layer's input (N, H), and the first two of what it returns its output (M, H)."""
+        kept, inner = self.until_down(layer, x, added, lora, context)
+        added, kept.down_mid = layer.down.forward(inner, lora.down)
+        return kept.between, added, kept
+
+    def kept_again(self, layer: Layer, x: Tensor, lora: LayerLora, context: Context) -> Kept:
+        """What ``forward`` kept of the layer whose input is x (N, H), without the layer's output."""
+        kept, inner = self.until_down(layer, x, None, lora, context)
+        kept.down_mid = None if lora.down is None else lora.down.mid(inner)
+        return kept
+
+    def until_down(
+        self, layer: Layer, x: Tensor, added: Tensor | None, lora: LayerLora, context: Context
+    ) -> tuple[Kept, Tensor]:
+        """What is kept, but for ``down_mid``; and what goes into the last product (M, F)."""
         eps = self.shape.eps
         x, normed = add_and_norm(x, added, layer.attention_norm, eps)
         qkv, qkv_mid = layer.qkv.forward(normed, lora.qkv)
@@ -129,8 +143,7 @@ class Decoder:
         added, o_mid = layer.o.forward(ahead, lora.o)
         between, normed = add_and_norm(from_x, added, layer.mlp_norm, eps)
         inner, gate_up_mid = layer.gate_up.forward(normed, lora.gate_up)
-        added, down_mid = layer.down.forward(gated(inner), lora.down)
-        return between, added, Kept(x, qkv, qkv_mid, seen, o_mid, between, inner, gate_up_mid, down_mid)
+        return Kept(x, qkv, qkv_mid, seen, o_mid, between, inner, gate_up_mid, None), gated(inner)
 
     def backward(
         self, layer: Layer, grad: Tensor, rounded: Tensor, kept: Kept, lora: LayerLora, context: Context, *, first: bool
@@ -180,10 +193,14 @@ class Decoder:
 
 
 class Pass:
-    """A forward pass with a gradient to come. ``spare``: only each layer's input is kept, the rest computed again."""
+    """A forward pass with a gradient to come.
+
+    Of the first ``again`` layers only the input is kept, and the rest is computed again when its turn comes: by then
+    what the later ones kept is given back.
+    """
 
     def __init__(
-        self, model: Decoder, lora: Sequence[LayerLora], tree: Tree, rows: Tensor, *, spare: bool, told: Told
+        self, model: Decoder, lora: Sequence[LayerLora], tree: Tree, rows: Tensor, *, again: int, told: Told
     ) -> None:
         """``told`` hears of both passes, the way back as two thirds of the work."""
         self.model, self.lora, self.told = model, lora, told
@@ -193,7 +210,7 @@ class Pass:
         x, added = model.embed.rows(tree.tokens).float(), None
         for layer, part, context in zip(model.layers, lora, self.contexts, strict=True):
             x, added, kept = model.forward(layer, x, added, part, context)
-            self.kept.append(kept.x if spare else kept)
+            self.kept.append(kept.x if len(self.kept) < again else kept)
             told(len(self.kept) / len(model.layers) / 3)
         self.last, self.hidden = add_and_norm(x, added, model.norm, model.shape.eps)  # (R, H)
 
@@ -206,6 +223,6 @@ class Pass:
             layer, part, context = model.layers[index], self.lora[index], self.contexts[index]
             kept = self.kept.pop()
             if isinstance(kept, Tensor):
-                kept = model.forward(layer, kept, None, part, context)[2]
+                kept = model.kept_again(layer, kept, part, context)
             grad, rounded = model.backward(layer, grad, rounded, kept, part, context, first=index == 0)
             self.told(1 - 2 * index / len(model.layers) / 3)

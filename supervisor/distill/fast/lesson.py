@@ -71,7 +71,7 @@ def prepared(job: DistillJob, files: Files, device: torch.device, shelf: Shelf) 
     thrift = thrift_for(base, adapter, samples)
     yield Prepared(
         student=FastStudent(
-            base.decoder(packed=thrift.packed), base.files, adapter, job.parent, spare=thrift.spare, rows=thrift.rows
+            base.decoder(packed=thrift.packed), base.files, adapter, job.parent, again=thrift.again, rows=thrift.rows
         ),
         tokenizer=base.tokenizer,
         samples=samples,

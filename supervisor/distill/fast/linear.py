@@ -33,10 +33,13 @@ class Lora:
 
     def add(self, x: Tensor, y: Tensor) -> Tensor:
         """Add to ``y`` (N, outputs); returns what the backward pass needs, (N, R)."""
-        mid = torch.mm(x, self._a.t())
+        mid = self.mid(x)
         for (outs, _), mids, b in zip(self._parts, self._mids, self._b, strict=True):
             y[:, outs].addmm_(mid[:, mids], b.t())
         return mid
+
+    def mid(self, x: Tensor) -> Tensor:
+        return torch.mm(x, self._a.t())
 
     def backward(self, grad: Tensor, x: Tensor, mid: Tensor, into: Tensor | None) -> None:
         """Collect the gradients of A and B, and add that of ``x`` to ``into``."""

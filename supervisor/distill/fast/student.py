@@ -41,8 +41,8 @@ class FastStudent:
     adapter: Adapter
     start: Path | None
     """The adapter folder that ``adapter`` was read from."""
-    spare: bool
-    """Whether a layer's results are computed again in the backward pass, instead of kept."""
+    again: int
+    """The first so many layers' results are computed again in the backward pass, instead of kept."""
     rows: int
     """Tokens in one pass, if one reply does not need more."""
 
@@ -102,7 +102,7 @@ class FastStudent:
     def passed(self, group: Sequence[Reply], lora: Sequence[LayerLora], told: Told) -> Pass:
         tree = pack([asked(reply) for reply in group], device=self.device)
         rows = torch.cat([before_reply(tree, index, reply) for index, reply in enumerate(group)])
-        return Pass(self.model, lora, tree, rows, spare=self.spare, told=told)
+        return Pass(self.model, lora, tree, rows, again=self.again, told=told)
 
     @torch.no_grad()
     def gradients_of(

@@ -10,22 +10,23 @@ LEAST = 16  # tokens of a pass, however little there is: then it may fail, and s
 
 @dataclass(frozen=True)
 class Need:
-    """Bytes. ``row``: for each token of a pass with a gradient."""
+    """Bytes. ``row``: for each token of a pass with a gradient, when only the layers' inputs are kept."""
 
     weights: int
     adapter: int  # matrices, their copies, gradients and moments
     row: int
-    spare_row: int  # when only each layer's input is kept
+    layer_row: int  # more for each token and each layer whose results are kept
+    layers: int
 
 
 @dataclass(frozen=True)
 class Thrift:
     packed: bool  # weights stay in the GGUF as they are, and are unpacked for each product
-    spare: bool  # a layer's results are computed again for the backward pass, instead of kept
+    again: int  # of so many layers the results are computed again for the backward pass, instead of kept
     rows: int  # tokens in one pass, if one reply does not need more
 
     def __str__(self) -> str:
-        again = ", layers computed again" if self.spare else ""
+        again = f", {self.again} layers computed again" if self.again else ""
         return f"{'packed' if self.packed else 'whole'}{again}, {self.rows} tokens a pass"
 
 
@@ -38,17 +39,20 @@ def need(shape: Shape, parameters: int, rank: int, itemsize: int) -> Need:
     return Need(
         weights=parameters * itemsize,
         adapter=shape.layers * ends * rank * (4 * 4 + itemsize),
-        row=shape.layers * kept + working,
-        spare_row=shape.layers * stream + working,
+        row=shape.layers * stream + working,
+        layer_row=kept - stream,
+        layers=shape.layers,
     )
 
 
 def choose(needed: Need, rows: int, free: int | None, *, packable: bool) -> Thrift:
     """The quickest way that fits ``free`` bytes, None if nobody knows them; ``rows``: of all replies in one pass."""
-    room = float("inf") if free is None else SAFE * free - needed.adapter
-    if needed.weights + rows * needed.row <= room:
-        return Thrift(packed=False, spare=False, rows=rows)
-    if needed.weights + rows * needed.spare_row <= room:
-        return Thrift(packed=False, spare=True, rows=rows)
-    left = room if packable else room - needed.weights
-    return Thrift(packed=packable, spare=True, rows=max(LEAST, min(rows, int(left / needed.spare_row))))
+    if free is None:
+        return Thrift(packed=False, again=0, rows=rows)
+    room = int(SAFE * free) - needed.adapter
+    for packed in (False, True) if packable else (False,):
+        left = room if packed else room - needed.weights
+        if left >= rows * needed.row:
+            kept = left // rows - needed.row
+            return Thrift(packed, max(0, needed.layers - kept // needed.layer_row), rows)
+    return Thrift(packed, needed.layers, max(LEAST, left // needed.row))

@@ -42,7 +42,7 @@ class Pair:
         dtype: torch.dtype = torch.float32,
         *,
         packed: bool = False,
-        spare: bool = False,
+        again: int = 0,
         rows: int = 10_000,
         start: Path | None = None,
         file: str | None = None,
@@ -50,7 +50,7 @@ class Pair:
         files = files_of(self.folder / (file or ("model.gguf" if packed else "")))
         assert files is not None, "the fast engine should cover this model"
         decoder = load_decoder(files, dtype, packed=packed, device=CPU)
-        return FastStudent(decoder, files, read_adapter(self.adapter, files, device=CPU), start, spare=spare, rows=rows)
+        return FastStudent(decoder, files, read_adapter(self.adapter, files, device=CPU), start, again=again, rows=rows)
 
 
 def pair(kind: str, folder: Path, *, rounded: bool = False, **shape: object) -> Pair:

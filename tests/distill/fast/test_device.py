@@ -30,7 +30,7 @@ def student(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
         a, b = (torch.empty(size, device=ELSEWHERE) for size in ((4, inputs), (outputs, 4)))
         parts[module] = Part(Parameter(a), Parameter(b), 2.0)
     decoder = load_decoder(files, torch.bfloat16, packed=request.param, device=ELSEWHERE)
-    return FastStudent(decoder, files, Adapter(shape, parts), None, spare=True, rows=100)
+    return FastStudent(decoder, files, Adapter(shape, parts), None, again=1, rows=100)
 
 
 @pytest.mark.parametrize("support", ["teacher", "student"])

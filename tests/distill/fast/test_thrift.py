@@ -6,20 +6,25 @@ from supervisor.distill.fast.decoder import Shape
 from supervisor.distill.fast.thrift import SAFE, Need, Thrift, choose, need
 
 QWEN3_8B = Shape(36, 4096, 32, 8, 128, 12288, 151936, 1e-6)
-NEEDED = Need(weights=1000, adapter=100, row=10, spare_row=2)
+NEEDED = Need(weights=1000, adapter=100, row=2, layer_row=4, layers=2)
 
 
 @pytest.mark.parametrize(
     ("free", "packable", "expected"),
     [
-        (None, True, Thrift(packed=False, spare=False, rows=50)),
-        (1600, True, Thrift(packed=False, spare=False, rows=50)),
-        (1599, True, Thrift(packed=False, spare=True, rows=50)),
-        (1200, True, Thrift(packed=False, spare=True, rows=50)),
-        (1199, True, Thrift(packed=True, spare=True, rows=50)),
-        (180, True, Thrift(packed=True, spare=True, rows=40)),
-        (10, True, Thrift(packed=True, spare=True, rows=16)),
-        (1140, False, Thrift(packed=False, spare=True, rows=20)),
+        (None, True, Thrift(packed=False, again=0, rows=50)),
+        (1600, True, Thrift(packed=False, again=0, rows=50)),
+        (1599, True, Thrift(packed=False, again=1, rows=50)),
+        (1400, True, Thrift(packed=False, again=1, rows=50)),
+        (1399, True, Thrift(packed=False, again=2, rows=50)),
+        (1200, True, Thrift(packed=False, again=2, rows=50)),
+        (1199, True, Thrift(packed=True, again=0, rows=50)),
+        (600, True, Thrift(packed=True, again=0, rows=50)),
+        (599, True, Thrift(packed=True, again=1, rows=50)),
+        (200, True, Thrift(packed=True, again=2, rows=50)),
+        (180, True, Thrift(packed=True, again=2, rows=40)),
+        (10, True, Thrift(packed=True, again=2, rows=16)),
+        (1140, False, Thrift(packed=False, again=2, rows=20)),
     ],
 )
 def test_what_fits_is_the_quickest_way(free: int | None, packable: bool, expected: Thrift) -> None:
@@ -32,4 +37,9 @@ def test_an_8b_model_is_packed_on_a_laptop_and_whole_on_a_server() -> None:
     needed = need(QWEN3_8B, 8_190_000_000, 32, 2)
 
     assert choose(needed, 1500, 12 * 2**30, packable=True).packed
-    assert choose(needed, 1500, 60 * 2**30, packable=True) == Thrift(packed=False, spare=False, rows=1500)
+    assert choose(needed, 1500, 60 * 2**30, packable=True) == Thrift(packed=False, again=0, rows=1500)
+
+
+def test_a_lessons_record_says_how_sparing_it_was() -> None:
+    assert str(Thrift(packed=False, again=0, rows=1536)) == "whole, 1536 tokens a pass"
+    assert str(Thrift(packed=True, again=12, rows=96)) == "packed, 12 layers computed again, 96 tokens a pass"
