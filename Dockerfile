@@ -133,7 +133,7 @@ apt-get install -y --no-install-recommends "$compiler"
 EOF
 
 COPY scripts/kernels.sh /src/scripts/
-COPY supervisor/distill/fast/kernels.cpp /src/supervisor/distill/fast/
+COPY supervisor/distill/fast/*.cpp supervisor/distill/fast/*.h /src/supervisor/distill/fast/
 RUN <<'EOF'
 folder=/out/opt/clawlama/lib/python3.11/site-packages/supervisor/distill/fast
 mkdir -p "$folder"

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Compile supervisor/distill/fast/kernels.cpp for the processors that a lesson may run on:
+# Compile the C++ in supervisor/distill/fast for the processors that a lesson may run on:
 #
 #   scripts/kernels.sh [MACHINE] [FOLDER]      MACHINE: x86_64 or aarch64, by default this one; FOLDER: beside the source
 #
-# What is newer than the source stays. CXX: the compiler, by default g++, or Debian's cross compiler for another machine.
+# What is newer than the sources stays. CXX: the compiler, by default g++, or Debian's cross compiler for another machine.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-source=$here/supervisor/distill/fast/kernels.cpp
+source=$here/supervisor/distill/fast
 machine=${1:-$(uname -m)}
-folder=${2:-$(dirname "$source")}
+folder=${2:-$source}
 
 case $machine in
   x86_64) kinds='x86-64-v3 x86-64-v4' ;;  # AVX2, AVX-512
@@ -22,28 +22,35 @@ if ! command -v "$compiler" >/dev/null; then
   exit 1
 fi
 
-newer() {  # than the source and this script, all of them
-  local kind values made
+newer() {  # than the sources and this script, all of them
+  local kind values file made
   for kind in $kinds; do
     for values in float32 bfloat16; do
       made=$folder/kernels-$kind-$values.so
-      [ "$made" -nt "$source" ] && [ "$made" -nt "${BASH_SOURCE[0]}" ] || return
+      for file in "$source"/*.cpp "$source"/*.h "${BASH_SOURCE[0]}"; do [ "$made" -nt "$file" ] || return; done
     done
   done
 }
 if newer; then exit; fi
 
-# Without what is not true of lessons: nobody reads errno, and sums may be taken in another order. NaN stays NaN.
-options=(-std=c++17 -O3 -fopenmp -fPIC -fno-exceptions -fno-rtti -fvisibility=hidden)
-options+=(-fno-math-errno -fno-trapping-math -fno-signed-zeros -fassociative-math -freciprocal-math)
+options=(-std=c++17 -O3 -fopenmp -fPIC -fno-exceptions -fno-rtti -fvisibility=hidden -fno-math-errno -fno-trapping-math)
+loose=(-fno-signed-zeros -fassociative-math -freciprocal-math)  # sums may be taken in another order; NaN stays NaN
+exact=(-ffp-contract=off)
+compile() {  # NAME [OPTION ...]
+  local name=$1
+  shift
+  "$compiler" "${options[@]}" "$@" "-march=$kind" $width "-D${values^^}" -c "$source/$name.cpp" -o "$scratch/$name.o"
+}
+
 scratch=$(mktemp -d "$folder/.kernels.XXXXXX")
 trap 'rm -rf "$scratch"' EXIT
 for kind in $kinds; do
   if [ "$kind" = x86-64-v4 ]; then width=-mprefer-vector-width=512; else width=; fi
   for values in float32 bfloat16; do
+    compile kernels "${loose[@]}"
+    compile unpack "${exact[@]}"
     # Linked without -fopenmp: its functions are PyTorch's.
-    "$compiler" "${options[@]}" "-march=$kind" $width "-D${values^^}" -c "$source" -o "$scratch/kernels.o"
-    "$compiler" -shared -s -nodefaultlibs "$scratch/kernels.o" -lm -lc -o "$scratch/kernels.so"
+    "$compiler" -shared -s -nodefaultlibs "$scratch"/*.o -lm -lc -o "$scratch/kernels.so"
     mv "$scratch/kernels.so" "$folder/kernels-$kind-$values.so"
   done
 done

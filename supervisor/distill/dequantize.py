@@ -1,7 +1,8 @@
 """Quantised blocks of a GGUF to numbers, in torch: for every matmul of a packed model, so in few passes over memory.
 
 Layouts are ggml's (``ggml-common.h``); values are those of ``gguf.quants.dequantize``, computed in float32 and rounded
-once. A pass works on about as many values as a processor's cache holds, and on eight packed bytes as one int64.
+once. On a CPU compiled code does it in a single pass (``fast/unpack.cpp``), where there is some. Else a pass works on
+about as many values as a processor's cache holds, and on eight packed bytes as one int64.
 """
 
 from collections.abc import Callable
@@ -11,12 +12,14 @@ import torch
 from gguf import GGMLQuantizationType as Kind
 from torch import Tensor
 
+from supervisor.distill.fast.kernels import compiled
 from supervisor.errors import GgufError
 
 VALUES = 1 << 19  # at a time and thread
 VALUES_ON_GPU = 1 << 22
 LOW = 0x0F0F0F0F0F0F0F0F  # the lower four bits of eight bytes
 ONES, THREES = 0x0101010101010101, 0x0303030303030303
+COMPILED = {Kind.Q8_0, Kind.Q4_0, Kind.Q4_K, Kind.Q5_K, Kind.Q6_K}
 PLAIN = {Kind.F32: torch.float32, Kind.BF16: torch.bfloat16}
 
 
@@ -31,6 +34,9 @@ def dequantize(blocks: Tensor, kind: Kind, dtype: torch.dtype, out: Tensor | Non
     if kind in PLAIN:
         return out.copy_(blocks.view(PLAIN[kind]))
     packed, values = blocks.view(-1, width(kind)), out.view(-1, length(kind))
+    if kind in COMPILED and (call := compiled(out)):
+        call(f"unpack_{kind.name.lower()}", packed, len(packed), values)
+        return out
     step = (VALUES_ON_GPU if blocks.is_cuda else VALUES * torch.get_num_threads()) // length(kind)
     # One scratch for all: the pages of a fresh one cost as much as the arithmetic.
     scratch = torch.empty(min(step, len(packed)), length(kind), device=blocks.device)

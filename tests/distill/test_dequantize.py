@@ -7,9 +7,18 @@ import torch
 from gguf import GGMLQuantizationType as Kind
 
 from supervisor.distill.dequantize import PLAIN, UNPACKED, VALUES, dequantize, length, width
+from supervisor.distill.fast import kernels
 from supervisor.errors import GgufError
 
 KINDS = [*PLAIN, *UNPACKED]
+
+
+@pytest.fixture(params=["compiled", "in PyTorch's words"], autouse=True)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param != "compiled":
+        monkeypatch.setattr(kernels, "library", lambda _dtype: None)
+    elif kernels.kind() is None:
+        pytest.skip("no compiler was at hand when this checkout was set up")
 
 
 def random_blocks(kind: Kind, rows: int, columns: int) -> torch.Tensor:
@@ -62,6 +71,16 @@ def test_what_takes_several_passes_is_written_whole_into_the_given_place(kind: K
     assert torch.equal(place[1:-1], torch.from_numpy(gguf.quants.dequantize(blocks.numpy(), kind)).to(dtype))
     assert not place[0].any()
     assert not place[-1].any()
+
+
+def test_every_scale_that_a_half_can_be() -> None:
+    scales = torch.arange(1 << 16, dtype=torch.int32).to(torch.int16)
+    blocks = torch.cat([scales.view(-1, 1).view(torch.uint8), torch.full((1 << 16, 32), 1, dtype=torch.uint8)], dim=1)
+
+    values = dequantize(blocks, Kind.Q8_0, torch.float32)
+
+    expected = scales.view(torch.float16).float()[:, None].expand(-1, 32)
+    torch.testing.assert_close(values, expected, rtol=0, atol=0, equal_nan=True)
 
 
 def test_a_type_that_is_not_known_is_refused_by_name() -> None:

@@ -1,4 +1,4 @@
-"""The compiled half of the fast engine: kernels.cpp, where it was built for this processor.
+"""The compiled half of the fast engine: kernels.cpp and unpack.cpp, where they were built for this processor.
 
 Without it the same is done in PyTorch's words, as on a GPU: a lesson is slower then, and differs by rounding.
 """

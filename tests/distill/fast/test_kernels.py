@@ -3,10 +3,13 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import gguf
 import pytest
 import torch
+from gguf import GGMLQuantizationType as Kind
 from torch import Tensor
 
+from supervisor.distill.dequantize import COMPILED, dequantize
 from supervisor.distill.fast import attention, gate, kernels, norm
 from supervisor.distill.fast.head import Head
 from supervisor.distill.fast.kernels import NEEDS
@@ -15,6 +18,7 @@ from supervisor.distill.fast.tree import Node, pack
 from supervisor.distill.fast.weights import Whole
 from tests.distill.fast.pupils import apart, outcome, pair, replies
 from tests.distill.lessons import training
+from tests.distill.test_dequantize import random_blocks
 
 Words = Callable[[], None]
 
@@ -131,6 +135,15 @@ def test_the_vocabulary(dtype: torch.dtype, words: Words) -> None:
         return (values, *head.log_probs_and_rest(hidden, ids))
 
     both(make, words)
+
+
+@pytest.mark.parametrize("kind", sorted(COMPILED))
+def test_blocks_become_the_numbers_that_the_gguf_package_makes_of_them(kind: Kind, dtype: torch.dtype) -> None:
+    blocks = random_blocks(kind, 5, 1024)
+
+    values = dequantize(blocks, kind, dtype)
+
+    assert torch.equal(values, torch.from_numpy(gguf.quants.dequantize(blocks.numpy(), kind)).to(dtype))
 
 
 def test_what_is_not_a_number_stays_so(dtype: torch.dtype) -> None:
