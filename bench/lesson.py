@@ -217,38 +217,16 @@ def chats(shape: str, vocabulary: int) -> Replies:
 
 
 def table(rows: Sequence[Row], machine: str) -> str:
-    head = [
-        "",
-        "",
-        "",
-        "wall s",
-        "CPU s",
-        "faster",
-        "wall",
-        "again",
-        "+ load",
-        "peak MB",
-        "of plain",
-        "TFLOP",
-        "% of peak",
-    ]
-    head += ["loss", "gradient", "apart"]
+    times = ["wall s", "CPU s", "faster", "wall", "again", "+ load"]
+    head = ["", "", "", *times, "peak MB", "of plain", "TFLOP", "% of peak", "loss", "gradient", "apart"]
     lines = [machine, "", "| " + " | ".join(head) + " |", "|---|---|---|" + "---:|" * 13]
     return "\n".join([*lines, *map(line, rows)])
 
 
 def line(row: Row) -> str:
-    cells = [
-        row.shape,
-        row.dtype,
-        row.trainer,
-        f"{row.wall:.1f}",
-        f"{row.cpu:.1f}",
-        faster(row),
-        f"{row.faster_wall:.2f}x",
-    ]
-    cells += ["" if row.again_cpu is None else f"{row.again_cpu:.1f}", f"{row.load_cpu:.1f}", f"{row.peak_mb:.0f}"]
-    cells += [f"{row.memory:.2f}", f"{row.tflop:.2f}"]
+    again = "" if row.again_cpu is None else f"{row.again_cpu:.1f}"
+    times = [f"{row.wall:.1f}", f"{row.cpu:.1f}", faster(row), f"{row.faster_wall:.2f}x", again, f"{row.load_cpu:.1f}"]
+    cells = [row.shape, row.dtype, row.trainer, *times, f"{row.peak_mb:.0f}", f"{row.memory:.2f}", f"{row.tflop:.2f}"]
     cells += [f"{100 * row.of_peak:.0f}", f"{row.loss:.6f}", f"{row.norm:.5f}", f"{row.apart:.1e}"]
     return "| " + " | ".join(cells) + " |"
 
