@@ -6,9 +6,9 @@
 A random model of the shape of Qwen3-0.6B, LoRA of rank 32 on all linear layers, 4 replies of 128 tokens, KL on. "plain"
 is the predecessor's step, written anew from its published algorithm: three full passes for each sample, gradient
 checkpointing, all graphs kept until one backward pass. "ours" is what a lesson does when there is memory, "ours, small"
-what it does with half of the plain step's memory: the weights stay quantised in the GGUF (Q8_0 here; the numbers are
-the same in all formats), and what does not fit is computed again. Each in a process of its own, one after the other,
-with the same weights, adapter and tokens; with --rounds, so often, and all figures are medians. Shapes:
+what it does with half of the plain step's memory: it reads a GGUF (Q8_0 here; the numbers are the same in all formats),
+whose weights stay quantised if they must, and what does not fit is computed again. Each in a process of its own, one
+after the other, with the same weights, adapter and tokens; with --rounds, so often, and figures are medians. Shapes:
 
     short    256 prompt tokens, of which nothing is shared
     shared   256 prompt tokens, of which the first 128 are the same system prompt
@@ -93,7 +93,14 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--shape", choices=["short", "shared", "long"], nargs="+", default=["short", "long"])
     made.add_argument("--dtype", choices=DTYPES, nargs="+", default=list(DTYPES))
     made.add_argument("--threads", type=int, default=2)
-    made.add_argument("--rounds", type=int, default=1, help="more of them on a machine that others use too")
+    made.add_argument(
+        "--rounds",
+        type=int,
+        choices=range(1, 10),
+        default=1,
+        metavar="N",
+        help="more of them on a machine that others use too",
+    )
     made.add_argument("--folder", type=Path, help="keep the model here, and use it if it is there already")
     return made
 

@@ -49,41 +49,30 @@ static inline int least_of(const Byte *at, int group) {
   return group < 4 ? at[group + 4] & 63 : at[group + 4] >> 4 | (at[group] >> 6) << 4;
 }
 
-API void unpack_q4_k(const Byte *blocks, Int count, T *out) {
+// Q4_K and Q5_K: eight groups of 32, two in each 32 bytes of halves; before those Q5_K has all groups' fifth bits.
+template <int bits>
+static void unpack_groups(const Byte *blocks, Int count, T *out) {
+  constexpr Int fifths = bits == 5 ? 32 : 0, width = 16 + fifths + 128;
   EACH(block, count) {
-    const Byte *from = blocks + block * 144, *scales = from + 4;
+    const Byte *from = blocks + block * width, *scales = from + 4, *fifth = from + 16;
     float scale = half(from), least = half(from + 2);
-    for (int pair = 0; pair < 4; pair++) {
-      const Byte *halves = from + 16 + 32 * pair;
-      T *to = out + block * 256 + 64 * pair;
-      float low = scale * float(scale_of(scales, 2 * pair)), below_low = least * float(least_of(scales, 2 * pair));
-      float high = scale * float(scale_of(scales, 2 * pair + 1)), below = least * float(least_of(scales, 2 * pair + 1));
+    for (int group = 0; group < 8; group++) {
+      const Byte *halves = fifth + fifths + 32 * (group / 2);
+      T *to = out + block * 256 + 32 * group;
+      int shift = 4 * (group % 2);
+      float step = scale * float(scale_of(scales, group)), below = least * float(least_of(scales, group));
 #pragma omp simd
-      for (Int i = 0; i < 32; i++) put(to[i], low * float(halves[i] & 15) - below_low);
-#pragma omp simd
-      for (Int i = 0; i < 32; i++) put(to[32 + i], high * float(halves[i] >> 4) - below);
+      for (Int i = 0; i < 32; i++) {
+        int value = halves[i] >> shift & 15;
+        if (bits == 5) value |= (fifth[i] >> group & 1) << 4;
+        put(to[i], step * float(value) - below);
+      }
     }
   }
 }
 
-API void unpack_q5_k(const Byte *blocks, Int count, T *out) {
-  EACH(block, count) {
-    const Byte *from = blocks + block * 176, *scales = from + 4, *fifth = from + 16;
-    float scale = half(from), least = half(from + 2);
-    for (int pair = 0; pair < 4; pair++) {
-      const Byte *halves = from + 48 + 32 * pair;
-      T *to = out + block * 256 + 64 * pair;
-      float low = scale * float(scale_of(scales, 2 * pair)), below_low = least * float(least_of(scales, 2 * pair));
-      float high = scale * float(scale_of(scales, 2 * pair + 1)), below = least * float(least_of(scales, 2 * pair + 1));
-#pragma omp simd
-      for (Int i = 0; i < 32; i++)
-        put(to[i], low * float((halves[i] & 15) | (fifth[i] >> (2 * pair) & 1) << 4) - below_low);
-#pragma omp simd
-      for (Int i = 0; i < 32; i++)
-        put(to[32 + i], high * float(halves[i] >> 4 | (fifth[i] >> (2 * pair + 1) & 1) << 4) - below);
-    }
-  }
-}
+API void unpack_q4_k(const Byte *blocks, Int count, T *out) { unpack_groups<4>(blocks, count, out); }
+API void unpack_q5_k(const Byte *blocks, Int count, T *out) { unpack_groups<5>(blocks, count, out); }
 
 API void unpack_q6_k(const Byte *blocks, Int count, T *out) {
   EACH(block, count) {
