@@ -135,11 +135,18 @@ class Life:
                 assert self.process.returncode is None, f"it ended: {self.last_words()}"
                 await anyio.sleep(0.1)
 
+    async def comes_to(self, due: Callable[["Life"], bool]) -> None:
+        """Return once this is so. AssertionError, with what it printed, when it ends before or takes too long."""
+        with anyio.move_on_after(PATIENCE):
+            while not due(self):
+                assert self.process.returncode is None, f"it ended: {self.last_words()}"
+                await anyio.sleep(0.02)
+            return
+        raise AssertionError(f"still not so after {PATIENCE:.0f} s: {self.last_words()}")
+
     async def owns_something(self) -> None:
         """Return once it has started its first process."""
-        with anyio.fail_after(PATIENCE):
-            while not self.place.owned():  # noqa: ASYNC110 - nothing announces it
-                await anyio.sleep(0.02)
+        await self.comes_to(lambda life: bool(life.place.owned()))
 
     async def service(self, name: str, due: Callable[[ServiceStatus], bool]) -> ServiceStatus:
         """A service's status as soon as it is as wanted."""

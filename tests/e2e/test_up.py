@@ -126,7 +126,7 @@ async def test_a_second_signal_ends_it_at_once_and_leaves_nothing(tmp_path: Path
     place = Place(tmp_path)
     try:
         async with started(place) as life:
-            await until(lambda: bool(gateways(place)))
+            await life.comes_to(lambda life: bool(gateways(life.place)))
             life.process.send_signal(signal.SIGTERM)
             assert await life.end(signal.SIGTERM) == 0, life.last_words()
         check_gone(place)
@@ -181,7 +181,7 @@ async def test_a_stop_at_any_moment_of_the_start_leaves_nothing(tmp_path: Path) 
 
 async def stopped_when(place: Place, due: Callable[[Life], bool]) -> None:
     async with started(place) as life:
-        await until(lambda: due(life))
+        await life.comes_to(due)
         assert await life.end(signal.SIGTERM) == 0, life.last_words()
 
 
@@ -196,7 +196,7 @@ async def until(true: Callable[[], bool]) -> None:
 
 
 async def printed(life: Life, words: str) -> None:
-    await until(lambda: words in life.said)
+    await life.comes_to(lambda life: words in life.said)
 
 
 def whole(path: Path) -> tuple[int, str]:

@@ -26,11 +26,11 @@ SLOW = 1_500_000  # bytes a second; the model has 3.8 MB
 class Shop:
     """A world, a puller, and what it reported."""
 
-    def __init__(self, around: World, free: int | None, known: tuple[str, ...]) -> None:
+    def __init__(self, around: World, free: int | None, known: tuple[str, ...], pause: float) -> None:
         self.world = around
         self.seen: list[PullProgress] = []
         self.client = around.client
-        self.puller = Puller(self.client, lambda: free, known, first_pause=0.01)
+        self.puller = Puller(self.client, lambda: free, known, first_pause=pause)
 
     async def pull(self, model: str = BASE) -> None:
         await self.puller.pull(model, self.seen.append)
@@ -46,11 +46,12 @@ class Shop:
 
 @asynccontextmanager
 async def shop(
-    folder: Path, free: int | None = None, known: tuple[str, ...] = (), **quirks: Any
+    folder: Path, free: int | None = None, known: tuple[str, ...] = (), pause: float = 0.01, **quirks: Any
 ) -> AsyncIterator[Shop]:
+    """``pause``: seconds between the first two tries."""
     with anyio.fail_after(90):
         async with world(folder, quirks, OLLAMA_NOPRUNE="1") as around:
-            made = Shop(around, free, known)
+            made = Shop(around, free, known, pause)
             async with made.client:
                 yield made
 
@@ -78,7 +79,10 @@ async def test_a_download_that_keeps_breaking_but_brings_bytes_is_never_given_up
 
 
 async def test_a_server_killed_in_the_middle_goes_on_where_it_was(tmp_path: Path) -> None:
-    async with shop(tmp_path, pull_bytes_per_second=SLOW, part_bytes=300_000) as one, anyio.create_task_group() as tg:
+    quirks = {"pull_bytes_per_second": SLOW, "part_bytes": 300_000}
+
+    # The tries must outlast the server's start, which on a busy machine takes seconds.
+    async with shop(tmp_path, pause=0.3, **quirks) as one, anyio.create_task_group() as tg:  # type: ignore[arg-type]
         tg.start_soon(one.pull)
         await until(lambda: one.far)
         await one.world.server.kill()
