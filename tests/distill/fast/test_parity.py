@@ -116,19 +116,22 @@ def test_in_bfloat16_the_gradient_is_near_the_one_of_float32(kind: str, again: i
     assert total_error(fast, exact) < BFLOAT16
 
 
-def test_in_bfloat16_it_loses_what_the_recipe_loses(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("shape", "top_k", "limit"), [({}, 30, 1.0), (WIDE, 100, BFLOAT16)], ids=["narrow", "wide"])
+def test_in_bfloat16_it_loses_what_the_recipe_loses(
+    shape: dict[str, Any], top_k: int, limit: float, tmp_path: Path
+) -> None:
     """One gradient is off by chance: small differences of large numbers, each rounded to eight bits. So, on average."""
     errors: list[tuple[float, float]] = []
     for kind in ("llama", "qwen2", "qwen3"):
-        both = pair(kind, tmp_path / kind, rounded=True)
+        both = pair(kind, tmp_path / kind, rounded=True, **shape)
         for alpha in (0.0, 0.05, 0.5, 1.0):
-            wishes = training(alpha=alpha, kl_reg_weight=0.1, teacher_top_k=30)
+            wishes = training(alpha=alpha, kl_reg_weight=0.1, teacher_top_k=top_k)
             exact = outcome(both.plain(), replies(4), wishes)
             plain, fast = (outcome(make(torch.bfloat16), replies(4), wishes) for make in (both.plain, both.fast))
             errors.append((total_error(fast, exact), total_error(plain, exact)))
 
     ours, theirs = (sum(column) / len(errors) for column in zip(*errors, strict=True))
-    assert ours < 1.25 * theirs
+    assert ours < min(limit, 1.25 * theirs)
 
 
 def total_error(ours: Outcome, exact: Outcome) -> float:
