@@ -79,10 +79,11 @@ async def test_a_download_that_keeps_breaking_but_brings_bytes_is_never_given_up
 
 
 async def test_a_server_killed_in_the_middle_goes_on_where_it_was(tmp_path: Path) -> None:
-    quirks = {"pull_bytes_per_second": SLOW, "part_bytes": 300_000}
-
     # The tries must outlast the server's start, which on a busy machine takes seconds.
-    async with shop(tmp_path, pause=0.3, **quirks) as one, anyio.create_task_group() as tg:  # type: ignore[arg-type]
+    async with (
+        shop(tmp_path, pause=0.3, pull_bytes_per_second=SLOW, part_bytes=300_000) as one,
+        anyio.create_task_group() as tg,
+    ):
         tg.start_soon(one.pull)
         await until(lambda: one.far)
         await one.world.server.kill()
