@@ -21,6 +21,7 @@ from tests.distill import random_models
 from tests.distill.random_models import random_adapter
 
 CPU = torch.device("cpu")
+WIDE = {"initializer_range": 0.02, "hidden_size": 256, "intermediate_size": 512}  # as real models begin
 
 
 @dataclass(frozen=True)
@@ -107,3 +108,9 @@ def apart(one: Outcome, other: Outcome) -> float:
     return max(
         float((one.grads[name] - grad).norm() / grad.norm().clamp(min=1e-30)) for name, grad in other.grads.items()
     )
+
+
+def total_error(ours: Outcome, exact: Outcome) -> float:
+    """Of all matrices' gradients as one vector, relative."""
+    wrong = torch.stack([(ours.grads[name] - grad).norm() for name, grad in exact.grads.items()]).norm()
+    return float(wrong / torch.stack([grad.norm() for grad in exact.grads.values()]).norm())

@@ -14,7 +14,7 @@ from supervisor.distill.fast import attention, gate, kernels, norm
 from supervisor.distill.fast.head import Head
 from supervisor.distill.fast.kernels import NEEDS
 from supervisor.distill.fast.place import HeadNorm, Place, placed, placed_backward
-from supervisor.distill.fast.tree import Node, pack
+from supervisor.distill.fast.tree import pack
 from supervisor.distill.fast.weights import Whole
 from tests.distill.fast.pupils import apart, outcome, pair, replies
 from tests.distill.lessons import training
@@ -102,13 +102,12 @@ def test_heads_in_their_places(normed: bool, dtype: torch.dtype, words: Words) -
 @pytest.mark.parametrize("size", [1, 17, 300])
 def test_softmax(size: int, dtype: torch.dtype, words: Words) -> None:
     torch.manual_seed(0)
-    node = Node(5, 5 + size, ((0, 3),))
     scores, grad = torch.randn(2, 2, size * 3, 3 + size).mul(30).to(dtype)
 
     def make() -> tuple[Tensor, ...]:
         weights, back = scores.clone(), grad.clone()
-        attention.softmax(weights, 0.1, node)
-        attention.softmax_backward(back, weights, 0.1, node)
+        attention.softmax(weights, 0.1, size)
+        attention.softmax_backward(back, weights, 0.1, size)
         return weights, back
 
     weights, _ = make()
@@ -150,7 +149,7 @@ def test_what_is_not_a_number_stays_so(dtype: torch.dtype) -> None:
     """A lesson that went wrong must not look right."""
     broken = torch.full((2, 64), torch.nan)
     scores = broken.to(dtype, copy=True).view(2, 8, 8)
-    attention.softmax(scores, 1.0, Node(0, 8, ()))
+    attention.softmax(scores, 1.0, 8)
 
     assert norm.rms_norm(broken, torch.ones(64, dtype=dtype), 1e-6).isnan().all()
     assert gate.gated(broken.to(dtype)).isnan().all()
