@@ -189,7 +189,7 @@ def fast(job: dict[str, Any], replies: list[Reply], dtype: torch.dtype) -> Loade
     if "room" in job:
         parameters = sum(prod(size) for size in files.sizes.values())
         needed = need(files.shape, parameters, adapter.shape.r, dtype.itemsize)
-        thrift = choose(needed, rows, job["room"] - used() - path.stat().st_size, packable=True)
+        thrift = choose(needed, rows, job["room"] - used() - path.stat().st_size)
     decoder = load_decoder(files, dtype, packed=thrift.packed, device=DEVICE)
     student = FastStudent(decoder, files, adapter, None, again=thrift.again, rows=thrift.rows)
 

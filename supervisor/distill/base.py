@@ -3,6 +3,7 @@
 from math import prod
 from pathlib import Path
 
+import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
@@ -16,9 +17,9 @@ from supervisor.errors import DistillError
 
 
 def load_base(
-    path: Path, *, packed: bool | None = None, context: int | None = None
+    path: Path, *, device: torch.device = CPU, packed: bool | None = None, context: int | None = None
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Frozen, in evaluation mode, on the CPU. Raises DistillError when there is no usable model.
+    """Frozen, in evaluation mode, on ``device``. Raises DistillError when there is no usable model.
 
     ``packed``: whether a GGUF's matrices stay in it as they are; None: if memory is too small for the dense model.
     ``context``: tokens that the engine keeps, where a model's rotation depends on that (Phi-3).
@@ -26,26 +27,29 @@ def load_base(
     if path.is_file():
         config_of(GgufModel(path))  # first: a model that cannot be learned from says so at once
     tokenizer = load_tokenizer(path)
-    model = from_gguf(path, packed=packed, context=context) if path.is_file() else from_folder(path)
+    model = from_gguf(path, device, packed=packed, context=context) if path.is_file() else from_folder(path, device)
     model.requires_grad_(False)
-    return model.eval(), tokenizer
+    return model.to(device).eval(), tokenizer
 
 
-def from_folder(folder: Path) -> PreTrainedModel:
+def from_folder(folder: Path, device: torch.device) -> PreTrainedModel:
+    """In memory; float32 only where there is room for it."""
     disable_progress_bar()  # ours says more, and a log file is no terminal
     weights = sum(path.stat().st_size for path in folder.glob("*.safetensors"))  # bytes, two per parameter as a rule
     try:
-        dtype = precision(weights // 2, CPU)
+        dtype = precision(weights // 2, device)
+        if wants_packing(weights // 2 * dtype.itemsize, free_memory()):
+            dtype = torch.bfloat16  # a processor that does not know it is slow then, but a lesson it is
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=dtype)
     except (OSError, ValueError, KeyError) as exc:
         raise DistillError(f"base model {folder} cannot be loaded: {exc}") from exc
     return model
 
 
-def from_gguf(path: Path, *, packed: bool | None = None, context: int | None = None) -> PreTrainedModel:
+def from_gguf(path: Path, device: torch.device, *, packed: bool | None, context: int | None) -> PreTrainedModel:
     source = GgufModel(path)
     numbers = sum(prod(tensor.shape) for tensor in source.tensors.values())
-    dtype = precision(numbers, CPU)
+    dtype = precision(numbers, device)
     if packed is None:
         packed = wants_packing(numbers * dtype.itemsize, free_memory())
     return model_from(source, dtype, packed=packed, context=context)

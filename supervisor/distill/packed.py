@@ -1,4 +1,4 @@
-"""Linear maps and embeddings whose weights stay in the GGUF, quantised and memory-mapped: numbers only while in use.
+"""Linear maps and embeddings whose weights stay in their file, memory-mapped, quantised or not: numbers while in use.
 
 Every matmul unpacks its matrix again, forward and backward: half to an eighth of a dense model's memory, for time that
 some hundred tokens at once make small. PEFT wraps such a layer as any other linear one.
@@ -7,8 +7,10 @@ some hundred tokens at once make small. PEFT wraps such a layer as any other lin
 import warnings
 from typing import Any, cast
 
+import numpy as np
 import torch
 from gguf import GGMLQuantizationType as Kind
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
@@ -57,15 +59,16 @@ def unturned(rows: int, heads: int) -> Tensor:
 
 def packed_from(source: GgufModel, name: str, turned: int | None = None) -> Packed:
     """GgufError when the file stores it in a way that cannot be read."""
-    check_kind(source.tensors[name].kind, f"{source.path}: {name}")
-    return Packed(mapped(source, name), source.tensors[name].kind, turned)
+    tensor = source.tensors[name]
+    check_kind(tensor.kind, f"{source.path}: {name}")
+    return Packed(as_tensor(source.stored(tensor)), tensor.kind, turned)
 
 
-def mapped(source: GgufModel, name: str) -> Tensor:
-    """A tensor's bytes where they lie in the file: (rows, bytes of a row). Never to be written."""
+def as_tensor(mapped: NDArray[np.uint8]) -> Tensor:
+    """A matrix's bytes where they lie in a file: (rows, bytes of a row). Never to be written."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # torch cannot mark memory as read-only, and says so
-        return torch.from_numpy(source.stored(source.tensors[name]))
+        return torch.from_numpy(mapped)
 
 
 class PackedLinear(nn.Linear):

@@ -19,10 +19,10 @@ from supervisor.distill.step import PlainStudent, rounds
 @contextmanager
 def prepared(job: DistillJob, device: torch.device, shelf: Shelf) -> Iterator[Prepared[Target]]:
     """DistillError when there is no usable base model. Afterwards the base on the shelf is bare again."""
-    load = partial(load_base, job.base, context=job.context)
-    base, tokenizer = shelf.take((files_key(job.base), job.context, "recipe"), load)
+    load = partial(load_base, job.base, device=device, context=job.context)
+    base, tokenizer = shelf.take((files_key(job.base), job.context, "recipe", device), load)
     torch.manual_seed(job.training.seed)  # after the loading, which may draw numbers and may be left out
-    with attached(base.to(device), job.parent, job.lora) as model:
+    with attached(base, job.parent, job.lora) as model:
         samples = encoded(job, tokenizer)
         yield Prepared(
             student=PlainStudent(model),

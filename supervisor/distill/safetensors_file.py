@@ -27,6 +27,11 @@ class StoredTensor:
     begin: int
     end: int
 
+    def mapped(self) -> NDArray[np.uint8]:
+        """A matrix's bytes where they lie in the file: (rows, bytes of a row)."""
+        shape = self.shape[0], (self.end - self.begin) // self.shape[0]
+        return np.memmap(self.file, mode="r", offset=self.begin, shape=shape)
+
     def load(self) -> NDArray[np.float32]:
         """The values as float32, row-major."""
         with self.file.open("rb") as source:

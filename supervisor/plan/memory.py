@@ -14,9 +14,9 @@ OPENCLAW_LEAST = 6 * GIB // 5  # where there is no more: chats work, large tools
 SYSTEM = 3 * GIB // 4  # an operating system without a desktop, where the whole machine is looked at
 RUNTIME = GIB // 2  # buffers of llama.cpp beside weights and cache, per device
 TRAINER = GIB // 2  # torch, transformers and peft before any weight
-FLOAT32_BELOW = 10**9  # parameters; the trainer's own limit, a lower one where the processor computes bfloat16
+FLOAT32_BELOW = 10**9  # parameters; above, a processor without bfloat16 stays with float32 only if there is room
 LESSON = 1.13  # weights, adapter, optimiser and activations per byte of weights: 5.1 GiB were measured for 4.5
-PACKED, PACKED_EACH = 4 * 10**8, 0.21  # the same without the weights, for bytes and per parameter: they stay packed
+PACKED, PACKED_EACH = 4 * 10**8, 0.3  # the same without the weights, in float32: bytes, and more per parameter
 BITS = 4.85  # per parameter in a Q4_K_M file, where nobody says how many parameters there are
 KV_SIZE: dict[KvCache, float] = {"f16": 1.0, "q8_0": 34 / 64}  # q8_0: 32 values and one scale in 34 bytes
 

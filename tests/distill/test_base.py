@@ -10,6 +10,7 @@ import torch
 from gguf import GGMLQuantizationType as Kind
 from transformers import AutoTokenizer
 
+from supervisor.distill import base
 from supervisor.distill.base import load_base
 from supervisor.distill.batch import ids, spell
 from supervisor.distill.gguf import export_model
@@ -48,6 +49,20 @@ def test_a_gguf_is_loaded_as_the_model_that_it_was_made_from(kind: str, tmp_path
     with torch.inference_mode():
         torch.testing.assert_close(model(tokens).logits, original(tokens).logits, rtol=1e-4, atol=1e-5)
     assert not any(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_a_folder_is_loaded_in_half_the_bits_where_memory_is_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chat_model(tmp_path)
+    size = sum(one.stat().st_size for one in tmp_path.glob("*.safetensors"))
+
+    monkeypatch.setattr(base, "free_memory", lambda: 4 * size)
+    roomy, _ = load_base(tmp_path)
+    monkeypatch.setattr(base, "free_memory", lambda: size)
+    short, _ = load_base(tmp_path)
+
+    assert (roomy.dtype, short.dtype) == (torch.float32, torch.bfloat16)
 
 
 def test_what_cannot_stay_packed_is_loaded_whole(tmp_path: Path) -> None:

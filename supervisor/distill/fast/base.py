@@ -73,8 +73,7 @@ def mlp(layer: int) -> str:
 
 def load_decoder(files: Files, dtype: torch.dtype, *, packed: bool, device: torch.device) -> Decoder:
     """``packed``: matrices stay as the file has them, if they can."""
-    tallest = max((files.shape.heads + 2 * files.shape.key_heads) * files.shape.width, 2 * files.shape.inner)
-    scratch = torch.empty(tallest * files.shape.hidden if packed else 0, dtype=dtype, device=device)
+    scratch = torch.empty(files.shape.largest if packed else 0, dtype=dtype, device=device)
     load = Loader(files, scratch, packed=packed)
     embed = Head(files.shape.vocabulary, load.matrix("model.embed_tokens").rows)
     tied = "lm_head.weight" not in files.sizes

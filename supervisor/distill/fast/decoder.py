@@ -36,6 +36,11 @@ class Shape:
     vocabulary: int
     eps: float
 
+    @property
+    def largest(self) -> int:
+        """Values of the largest of a layer's matrices, those counted as one that are used as one."""
+        return max((self.heads + 2 * self.key_heads) * self.width, 2 * self.inner) * self.hidden
+
 
 @dataclass(frozen=True)
 class Layer:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Self
 
 import torch
+from gguf import GGMLQuantizationType as Kind
 from safetensors import safe_open
 from torch import Tensor
 
@@ -14,11 +15,12 @@ from supervisor.distill.dequantize import PLAIN, UNPACKED
 from supervisor.distill.fast.decoder import Shape
 from supervisor.distill.gguf_model import ARCHITECTURES, llama3_factors, read_config, rotated_heads
 from supervisor.distill.gguf_read import GgufModel
-from supervisor.distill.packed import Packed, packed_from
+from supervisor.distill.packed import Packed, as_tensor, packed_from
 from supervisor.distill.safetensors_file import StoredTensor, stored_tensors
 
 KINDS = frozenset({"llama", "mistral", "qwen2", "qwen3"})  # what transformers calls them
 ROPE_FACTORS = "rope_freqs.weight"
+PACKABLE = frozenset({"F32", "F16", "BF16"})  # of what safetensors knows; a GGUF calls them the same
 
 
 @dataclass(frozen=True)
@@ -158,8 +160,8 @@ class FolderFiles:
             out.copy_(file.get_tensor(name))
 
     def packed(self, name: str) -> Packed | None:
-        del name  # in full precision already: nothing to unpack
-        return None
+        tensor = self.stored[name]
+        return Packed(as_tensor(tensor.mapped()), Kind[tensor.dtype]) if tensor.dtype in PACKABLE else None
 
 
 def covered(folder: Path) -> bool:

@@ -37,7 +37,6 @@ class FastBase:
         self.device = device
         self.parameters = sum(prod(size) for size in files.sizes.values())
         self.dtype = precision(self.parameters, device)
-        self.packable = path.is_file()
         self._loaded: tuple[bool, Decoder] | None = None
 
     def decoder(self, *, packed: bool) -> Decoder:
@@ -98,4 +97,4 @@ def adapter_for(job: DistillJob, base: FastBase) -> Adapter:
 def thrift_for(base: FastBase, adapter: Adapter, samples: list[Encoded]) -> Thrift:
     needed = need(base.files.shape, base.parameters, adapter.shape.r, base.dtype.itemsize)
     rows = len(pack([asked(reply) for reply in recorded(samples)]).tokens)
-    return choose(needed, rows, base.free(), packable=base.packable)
+    return choose(needed, rows, base.free())

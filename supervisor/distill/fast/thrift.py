@@ -13,6 +13,7 @@ class Need:
     """Bytes. ``row``: for each token of a pass with a gradient, when only the layers' inputs are kept."""
 
     weights: int
+    scratch: int  # for one matrix, when the others stay packed
     adapter: int  # matrices, their copies, gradients and moments
     row: int
     layer_row: int  # more for each token and each layer whose results are kept
@@ -21,7 +22,7 @@ class Need:
 
 @dataclass(frozen=True)
 class Thrift:
-    packed: bool  # weights stay in the GGUF as they are, and are unpacked for each product
+    packed: bool  # weights stay in their file as they are, and are unpacked for each product
     again: int  # of so many layers the results are computed again for the backward pass, instead of kept
     rows: int  # tokens in one pass, if one reply does not need more
 
@@ -38,6 +39,7 @@ def need(shape: Shape, parameters: int, rank: int, itemsize: int) -> Need:
     ends = 2 * (shape.hidden + queries) + 2 * (shape.hidden + keys) + 3 * (shape.hidden + shape.inner)  # of all maps
     return Need(
         weights=parameters * itemsize,
+        scratch=shape.largest * itemsize,
         adapter=shape.layers * ends * rank * (4 * 4 + itemsize),
         row=shape.layers * stream + working,
         layer_row=kept - stream,
@@ -45,13 +47,13 @@ def need(shape: Shape, parameters: int, rank: int, itemsize: int) -> Need:
     )
 
 
-def choose(needed: Need, rows: int, free: int | None, *, packable: bool) -> Thrift:
+def choose(needed: Need, rows: int, free: int | None) -> Thrift:
     """The quickest way that fits ``free`` bytes, None if nobody knows them; ``rows``: of all replies in one pass."""
     if free is None:
         return Thrift(packed=False, again=0, rows=rows)
     room = int(SAFE * free) - needed.adapter
-    for packed in (False, True) if packable else (False,):
-        left = room if packed else room - needed.weights
+    for packed in (False, True):
+        left = room - (needed.scratch if packed else needed.weights)
         if left >= rows * needed.row:
             kept = left // rows - needed.row
             return Thrift(packed, max(0, needed.layers - kept // needed.layer_row), rows)

@@ -12,7 +12,7 @@ from supervisor.distill.fast.base import files_of
 from supervisor.distill.gguf import export_model
 from supervisor.distill.student import STUDENT
 from tests.distill import random_models
-from tests.distill.fast.pupils import Outcome, Pair, apart, outcome, pair, replies
+from tests.distill.fast.pupils import WIDE, Pair, apart, outcome, pair, replies, total_error
 from tests.distill.lessons import training
 
 KINDS = ["llama", "llama3-rope", "mistral", "qwen2", "qwen3", "qwen3-untied"]
@@ -58,6 +58,19 @@ def test_saving_memory_changes_nothing(way: dict[str, Any], qwen3: Pair) -> None
     assert apart(fast, plain) < FLOAT32
 
 
+@pytest.mark.parametrize("stored", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_a_folders_weights_may_stay_in_their_files(stored: torch.dtype, qwen3: Pair) -> None:
+    """float32 computed from bfloat16 on disk is what a processor does that knows no bfloat16."""
+    random_models.loaded(qwen3.folder, stored).save_pretrained(qwen3.folder / str(stored))
+    folder, wishes = str(stored), training(alpha=0.5, kl_reg_weight=0.2)
+
+    whole = outcome(qwen3.fast(file=folder), replies(), wishes)
+    packed = outcome(qwen3.fast(file=folder, packed=True), replies(), wishes)
+
+    assert packed.losses == whole.losses
+    assert apart(packed, whole) == 0
+
+
 @pytest.mark.parametrize("alpha", [0.0, 0.05, 1.0])
 @pytest.mark.parametrize("support", ["teacher", "student"])
 @pytest.mark.parametrize("weight", [0.0, 1.0])
@@ -101,9 +114,6 @@ def test_two_replies_to_one_prompt_share_it(qwen3: Pair) -> None:
     assert apart(fast, plain) < FLOAT32
 
 
-WIDE = {"initializer_range": 0.02, "hidden_size": 256, "intermediate_size": 512}  # as real models begin
-
-
 @pytest.mark.parametrize("kind", ["llama", "qwen3"])
 @pytest.mark.parametrize("again", [0, 99])
 def test_in_bfloat16_the_gradient_is_near_the_one_of_float32(kind: str, again: int, tmp_path: Path) -> None:
@@ -132,12 +142,6 @@ def test_in_bfloat16_it_loses_what_the_recipe_loses(
 
     ours, theirs = (sum(column) / len(errors) for column in zip(*errors, strict=True))
     assert ours < min(limit, 1.25 * theirs)
-
-
-def total_error(ours: Outcome, exact: Outcome) -> float:
-    """Of all matrices' gradients as one vector, relative."""
-    wrong = torch.stack([(ours.grads[name] - grad).norm() for name, grad in exact.grads.items()]).norm()
-    return float(wrong / torch.stack([grad.norm() for grad in exact.grads.values()]).norm())
 
 
 def test_after_an_update_the_student_scores_like_the_recipe(qwen3: Pair) -> None:
