@@ -20,6 +20,13 @@ from supervisor.distill.gguf_read import GgufModel
 from supervisor.distill.safetensors_file import StoredTensor, stored_tensors
 from supervisor.errors import GgufError
 
+NAMED = ARCHITECTURES | {  # those that are read from Hugging Face folders only
+    "gemma": gguf.MODEL_ARCH.GEMMA,
+    "gemma2": gguf.MODEL_ARCH.GEMMA2,
+    "granite": gguf.MODEL_ARCH.GRANITE,
+    "olmo2": gguf.MODEL_ARCH.OLMO2,
+    "smollm3": gguf.MODEL_ARCH.SMOLLM3,
+}
 _LORA = re.compile(r"(?:base_model\.model\.)?(?P<module>.+)\.lora_(?P<side>[AB])(?:\.default)?\.weight")
 
 
@@ -52,9 +59,10 @@ class Base:
         model = GgufModel(path)
         self.path = path
         self.architecture = model.architecture
-        if self.architecture not in ARCHITECTURES:
+        if self.architecture not in NAMED:
             raise GgufError(
-                f"{path} has architecture {self.architecture!r}; adapters are known for: {', '.join(ARCHITECTURES)}"
+                f"{path} has architecture {self.architecture!r}; adapters are known for {', '.join(sorted(NAMED))}. "
+                "It serves, but to teach it choose another model"
             )
         self.blocks = model.number("block_count")
         self.heads = model.number("attention.head_count")
@@ -72,7 +80,7 @@ def export_adapter(folder: Path, out: Path, *, base: Path) -> None:
     config = _read_config(folder)
     served = Base(base)
     pairs = _pairs(folder)
-    names = gguf.get_tensor_name_map(ARCHITECTURES[served.architecture], served.blocks)
+    names = gguf.get_tensor_name_map(NAMED[served.architecture], served.blocks)
     alpha = config.lora_alpha * (math.sqrt(config.r) if config.use_rslora else 1.0)
     tensors: list[Planned] = []
     for module, (a, b) in pairs.items():

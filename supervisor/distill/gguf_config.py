@@ -29,8 +29,8 @@ from supervisor.errors import DistillError
 LONG, SHORT = "rope_factors_long.weight", "rope_factors_short.weight"
 GEMMA3_27B_LAYERS = 62  # its attention is scaled otherwise, and llama.cpp knows it by this
 OTHER_WAY = (
-    "It serves, but to teach it choose another model, or give its Hugging Face files: CLAWLAMA_MODEL may be a folder "
-    "with those and the GGUF"
+    "It serves, but to teach it choose another model, or give its Hugging Face files: "
+    "hf download OWNER/NAME --local-dir FOLDER fetches them, and CLAWLAMA_MODEL may be that folder, the GGUF in it"
 )
 
 

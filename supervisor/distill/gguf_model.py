@@ -24,6 +24,7 @@ ARCHITECTURES = {
     "gemma3": gguf.MODEL_ARCH.GEMMA3,
     "phi3": gguf.MODEL_ARCH.PHI3,
 }
+INTERLEAVED = frozenset({"llama", "granite", "smollm3"})  # in these a rotation turns neighbours
 EXPORTED = {  # by transformers' name for it
     "llama": "llama",
     "qwen2": "qwen2",
@@ -186,7 +187,7 @@ def _load_norm(stored: StoredTensor) -> NDArray[np.float32]:
 
 def rotated_heads(architecture: str, name: str, heads: int, kv_heads: int) -> int | None:
     """Number of heads whose rows llama.cpp wants interleaved; None for tensors that stay as they are."""
-    if architecture != "llama":
+    if architecture not in INTERLEAVED:
         return None
     if name.endswith(("attn_q.weight", "attn_q")):
         return heads

@@ -187,7 +187,7 @@ def test_a_lesson_from_a_gguf_makes_the_adapter_that_its_folder_makes(tmp_path: 
     ("change", "complaint"),
     [
         ({"general.architecture": "gpt-oss"}, "architecture 'gpt-oss'.*choose another model"),
-        ({"general.architecture": "mistral3"}, "'mistral3'.*CLAWLAMA_MODEL may be a folder"),
+        ({"general.architecture": "mistral3"}, "'mistral3'.*hf download OWNER/NAME .*CLAWLAMA_MODEL may be that"),
         ({"general.architecture": "gemma3", **GEMMA}, "made for Ollama's own engine.*hf.co"),
         ({"qwen3.expert_count": 8}, "mixture of experts"),
         ({"tokenizer.chat_template": None}, "no chat template.*hf.co"),
