@@ -10,19 +10,20 @@ import anyio
 import httpx
 from anyio.streams.text import TextReceiveStream
 
+CONTEXT = 2048  # tokens that it keeps
 _PROGRAM = """
 import sys, xllamacpp
 p = xllamacpp.CommonParams()
 p.model.path = sys.argv[1]
 p.port, p.hostnames, p.ui = 0, ["127.0.0.1"], False
-p.n_ctx, p.n_parallel, p.cache_ram_mib, p.fit_params, p.warmup = 2048, 1, 0, False, False
+p.n_ctx, p.n_parallel, p.cache_ram_mib, p.fit_params, p.warmup = int(sys.argv[3]), 1, 0, False, False
 p.cpuparams.n_threads = 1
 # The cache in full precision: what remains is the file under test.
 p.cache_type_k = p.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
 p.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
 p.use_jinja, p.verbosity = True, int(sys.argv[2])
-if len(sys.argv) > 3:
-    p.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(sys.argv[3], 1.0)]
+if len(sys.argv) > 4:
+    p.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(sys.argv[4], 1.0)]
 server = xllamacpp.Server(p)
 print("listening", server.listening_address, flush=True)
 sys.stdin.read()
@@ -53,7 +54,7 @@ class Served:
 async def served(model: Path, adapter: Path | None = None, *, tells_all: bool = False) -> AsyncIterator[Served]:
     """``tells_all``: chat replies say in ``__verbose`` which tokens were read and sampled."""
     verbosity = "10" if tells_all else "3"
-    argv = [sys.executable, "-c", _PROGRAM, str(model), verbosity, *([str(adapter)] if adapter else [])]
+    argv = [sys.executable, "-c", _PROGRAM, str(model), verbosity, str(CONTEXT), *([str(adapter)] if adapter else [])]
     async with await anyio.open_process(argv, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         assert process.stdout is not None
         assert process.stdin is not None

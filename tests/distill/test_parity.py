@@ -13,7 +13,7 @@ from supervisor.distill.gguf import export_model
 from supervisor.distill.lesson import run_lesson
 from tests.distill import gguf_files, random_models
 from tests.distill.lessons import TEMPLATE, job
-from tests.distill.llama_server import Served, served
+from tests.distill.llama_server import CONTEXT, Served, served
 
 pytestmark = pytest.mark.anyio
 
@@ -112,12 +112,12 @@ async def test_every_type_of_weights_is_read_as_the_engine_reads_it(kind: str, q
     await compare(tmp_path / "blob", TOLERANCE[quantised])
 
 
-@pytest.mark.parametrize(("kind", "prefixed"), [("gemma3", False), ("phi3", True)])
+@pytest.mark.parametrize(("kind", "prefixed"), [("gemma3", False), ("phi3", True), ("phi3-long", True)])
 async def test_a_lesson_from_the_file_is_served_as_it_was_learned(kind: str, prefixed: bool, tmp_path: Path) -> None:
     made(kind, tmp_path)
     random_models.scored_pieces(tmp_path, TEMPLATE, prefixed=prefixed)
     export_model(tmp_path, tmp_path / "model.gguf", dtype="f32")
-    lesson = job(tmp_path, tmp_path / "out").model_copy(update={"base": tmp_path / "model.gguf"})
+    lesson = job(tmp_path, tmp_path / "out").model_copy(update={"base": tmp_path / "model.gguf", "context": CONTEXT})
 
     result = run_lesson(lesson, lambda *_: None)
 
