@@ -7,8 +7,9 @@ A random model of the shape of Qwen3-0.6B, LoRA of rank 32 on all linear layers,
 is the predecessor's step, written anew from its published algorithm: three full passes for each sample, gradient
 checkpointing, all graphs kept until one backward pass. "ours" is what a lesson does when there is memory, "ours, small"
 what it does with half of the plain step's memory: it reads a GGUF (Q8_0 here; the numbers are the same in all formats),
-whose weights stay quantised if they must, and what does not fit is computed again. Each in a process of its own, one
-after the other, with the same weights, adapter and tokens; with --rounds, so often, and figures are medians. Shapes:
+whose weights stay quantised if they must (in float32, on a CPU, always), and what does not fit is computed again.
+Each in a process of its own, one after the other, with the same weights, adapter and tokens; with --rounds, so often,
+and figures are medians. Shapes:
 
     short    256 prompt tokens, of which nothing is shared
     shared   256 prompt tokens, of which the first 128 are the same system prompt

@@ -180,16 +180,17 @@ def fast(job: dict[str, Any], replies: list[Reply], dtype: torch.dtype) -> Loade
     from supervisor.distill.fast.tree import pack
 
     small, model = job["trainer"] == "small", Path(job["model"])
-    path = model / "model.gguf" if small else model
+    packed = small or (not CUDA and dtype == torch.float32)  # as fast/lesson.py decides
+    path = model / "model.gguf" if packed else model
     files = files_of(path)
     assert files is not None
     adapter = read_adapter(Path(job["adapter"]), files, device=DEVICE)
     rows = len(pack([asked(reply) for reply in replies]).tokens)
-    thrift = Thrift(packed=small, again=job.get("again", 0), rows=rows)
+    thrift = Thrift(packed, again=job.get("again", 0), rows=rows)
     if "room" in job:
         parameters = sum(prod(size) for size in files.sizes.values())
         needed = need(files.shape, parameters, adapter.shape.r, dtype.itemsize)
-        thrift = choose(needed, rows, job["room"] - used() - path.stat().st_size)
+        thrift = choose(needed, rows, job["room"] - used() - path.stat().st_size, packed=dtype == torch.float32)
     decoder = load_decoder(files, dtype, packed=thrift.packed, device=DEVICE)
     student = FastStudent(decoder, files, adapter, None, again=thrift.again, rows=thrift.rows)
 

@@ -178,7 +178,7 @@ def test_the_result_says_what_computed_it(base: Path, tmp_path: Path) -> None:
     plain = run_lesson(job(base, tmp_path / "v2", rounds=2), silent).made_with
 
     assert fast is not None
-    assert (fast.trainer, fast.precision, fast.weights.split(",")[0]) == ("fast", "float32", "whole")
+    assert (fast.trainer, fast.precision, fast.weights.split(",")[0]) == ("fast", "float32", "packed")
     assert plain is not None
     assert (plain.trainer, plain.weights) == ("recipe", "whole")
 

@@ -37,6 +37,9 @@ class FastBase:
         self.device = device
         self.parameters = sum(prod(size) for size in files.sizes.values())
         self.dtype = precision(self.parameters, device)
+        # A CPU multiplies float32 so slowly that unpacking the weights for each product costs a twentieth, which not
+        # loading them saves again, beside four bytes a parameter.
+        self.packed = device.type == "cpu" and self.dtype == torch.float32
         self._loaded: tuple[bool, Decoder] | None = None
 
     def decoder(self, *, packed: bool) -> Decoder:
@@ -97,4 +100,4 @@ def adapter_for(job: DistillJob, base: FastBase) -> Adapter:
 def thrift_for(base: FastBase, adapter: Adapter, samples: list[Encoded]) -> Thrift:
     needed = need(base.files.shape, base.parameters, adapter.shape.r, base.dtype.itemsize)
     rows = len(pack([asked(reply) for reply in recorded(samples)]).tokens)
-    return choose(needed, rows, base.free())
+    return choose(needed, rows, base.free(), packed=base.packed)

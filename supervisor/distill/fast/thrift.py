@@ -47,14 +47,18 @@ def need(shape: Shape, parameters: int, rank: int, itemsize: int) -> Need:
     )
 
 
-def choose(needed: Need, rows: int, free: int | None) -> Thrift:
-    """The quickest way that fits ``free`` bytes, None if nobody knows them; ``rows``: of all replies in one pass."""
+def choose(needed: Need, rows: int, free: int | None, *, packed: bool = False) -> Thrift:
+    """The quickest way that fits ``free`` bytes, None if nobody knows them; ``rows``: of all replies in one pass.
+
+    ``packed``: weights stay so, however much memory is free.
+    """
     if free is None:
-        return Thrift(packed=False, again=0, rows=rows)
+        return Thrift(packed, again=0, rows=rows)
     room = int(SAFE * free) - needed.adapter
-    for packed in (False, True):
-        left = room - (needed.scratch if packed else needed.weights)
-        if left >= rows * needed.row:
-            kept = left // rows - needed.row
-            return Thrift(packed, max(0, needed.layers - kept // needed.layer_row), rows)
-    return Thrift(packed, needed.layers, max(LEAST, left // needed.row))
+    if not packed and room - needed.weights < rows * needed.row:
+        packed = True
+    left = room - (needed.scratch if packed else needed.weights)
+    if left < rows * needed.row:
+        return Thrift(packed, needed.layers, max(LEAST, left // needed.row))
+    kept = left // rows - needed.row
+    return Thrift(packed, max(0, needed.layers - kept // needed.layer_row), rows)

@@ -32,6 +32,11 @@ def test_what_fits_is_the_quickest_way(free: int | None, expected: Thrift) -> No
     assert choose(NEEDED, 50, usable) == expected
 
 
+def test_what_is_to_stay_packed_does() -> None:
+    assert choose(NEEDED, 50, None, packed=True) == Thrift(packed=True, again=0, rows=50)
+    assert choose(NEEDED, 50, 10**6, packed=True) == Thrift(packed=True, again=0, rows=50)
+
+
 def test_an_8b_model_is_packed_on_a_laptop_and_whole_on_a_server() -> None:
     needed = need(QWEN3_8B, 8_190_000_000, 32, 2)
 
