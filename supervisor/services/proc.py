@@ -42,14 +42,12 @@ def snapshot() -> dict[int, Proc]:
 def _read(pid: int) -> Proc | None:
     try:
         file = os.open(f"/proc/{pid}/stat", os.O_RDONLY)  # Path.read_bytes takes twice as long
-    except FileNotFoundError:
-        return None  # it ended since the directory was listed
-    try:
-        line = os.read(file, LONGEST)
-    except ProcessLookupError:
-        return None
-    finally:
-        os.close(file)
+        try:
+            line = os.read(file, LONGEST)
+        finally:
+            os.close(file)
+    except (FileNotFoundError, ProcessLookupError):
+        return None  # it ended since the directory was listed; the kernel says the one or the other, to both calls
     fields = line.rpartition(b")")[2].split()  # the name before it may hold spaces and brackets
     return Proc(
         pid=pid,
