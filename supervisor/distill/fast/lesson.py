@@ -37,8 +37,8 @@ class FastBase:
         self.device = device
         self.parameters = sum(prod(size) for size in files.sizes.values())
         self.dtype = precision(self.parameters, device)
-        # A CPU multiplies float32 so slowly that unpacking the weights for each product costs a twentieth, which not
-        # loading them saves again, beside four bytes a parameter.
+        # A CPU multiplies float32 so slowly that unpacking the weights for each product costs 7 % of a step: less than
+        # four bytes a parameter are worth to everything else on the machine. bench/RESULTS.md has both.
         self.packed = device.type == "cpu" and self.dtype == torch.float32
         self._loaded: tuple[bool, Decoder] | None = None
 
