@@ -173,24 +173,24 @@ def plain(job: dict[str, Any], replies: list[Reply], dtype: torch.dtype) -> Load
 
 def fast(job: dict[str, Any], replies: list[Reply], dtype: torch.dtype) -> Loaded:
     """Ours, as a lesson runs it when there is memory, or little (``small``): as much as ``room`` says, in bytes."""
-    from supervisor.distill.fast.base import files_of, load_decoder
+    from supervisor.distill.fast.base import files_of, load_decoder, stays_packed
     from supervisor.distill.fast.lora import read_adapter
     from supervisor.distill.fast.student import FastStudent, asked
     from supervisor.distill.fast.thrift import Thrift, choose, need
     from supervisor.distill.fast.tree import pack
 
     small, model = job["trainer"] == "small", Path(job["model"])
-    packed = small or (not CUDA and dtype == torch.float32)  # as fast/lesson.py decides
-    path = model / "model.gguf" if packed else model
+    always = stays_packed(DEVICE, dtype)
+    path = model / "model.gguf" if small or always else model
     files = files_of(path)
     assert files is not None
     adapter = read_adapter(Path(job["adapter"]), files, device=DEVICE)
     rows = len(pack([asked(reply) for reply in replies]).tokens)
-    thrift = Thrift(packed, again=job.get("again", 0), rows=rows)
+    thrift = Thrift(packed=small or always, again=job.get("again", 0), rows=rows)
     if "room" in job:
         parameters = sum(prod(size) for size in files.sizes.values())
         needed = need(files.shape, parameters, adapter.shape.r, dtype.itemsize)
-        thrift = choose(needed, rows, job["room"] - used() - path.stat().st_size, packed=dtype == torch.float32)
+        thrift = choose(needed, rows, job["room"] - used() - path.stat().st_size, packed=always)
     decoder = load_decoder(files, dtype, packed=thrift.packed, device=DEVICE)
     student = FastStudent(decoder, files, adapter, None, again=thrift.again, rows=thrift.rows)
 

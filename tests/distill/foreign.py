@@ -27,10 +27,10 @@ from transformers import (
 )
 
 from supervisor.distill.gguf_tokenizer import describe_tokenizer
-from tests.distill import random_models
+from tests.distill import gguf_files, random_models
 from tests.distill.random_models import SHAPE
 
-MARKED = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
+UNMARKED = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
 
 
 @dataclass(frozen=True)
@@ -45,12 +45,12 @@ class Kind:
 
 
 def gemma() -> PreTrainedModel:
-    return normed(GemmaForCausalLM(GemmaConfig(**SHAPE | MARKED | {"head_dim": 32})))
+    return normed(GemmaForCausalLM(GemmaConfig(**SHAPE | UNMARKED | {"head_dim": 32})))
 
 
 def gemma2() -> PreTrainedModel:
     own = {"head_dim": 32, "query_pre_attn_scalar": 32, "sliding_window": 512}
-    return normed(Gemma2ForCausalLM(Gemma2Config(**SHAPE | MARKED | own)))
+    return normed(Gemma2ForCausalLM(Gemma2Config(**SHAPE | UNMARKED | own)))
 
 
 def normed(model: PreTrainedModel) -> PreTrainedModel:
@@ -63,16 +63,16 @@ def normed(model: PreTrainedModel) -> PreTrainedModel:
 
 def granite() -> PreTrainedModel:
     own = {"embedding_multiplier": 3.0, "residual_multiplier": 0.5, "attention_multiplier": 0.2, "logits_scaling": 2.0}
-    return GraniteForCausalLM(GraniteConfig(**SHAPE | MARKED | own))
+    return GraniteForCausalLM(GraniteConfig(**SHAPE | UNMARKED | own))
 
 
 def olmo2() -> PreTrainedModel:
-    return normed(Olmo2ForCausalLM(Olmo2Config(**SHAPE | MARKED)))
+    return normed(Olmo2ForCausalLM(Olmo2Config(**SHAPE | UNMARKED)))
 
 
 def smollm3() -> PreTrainedModel:
     """Every fourth layer does not rotate."""
-    return SmolLM3ForCausalLM(SmolLM3Config(**SHAPE | MARKED | {"num_hidden_layers": 4}))
+    return SmolLM3ForCausalLM(SmolLM3Config(**SHAPE | UNMARKED | {"num_hidden_layers": 4}))
 
 
 KINDS = {
@@ -118,10 +118,7 @@ def made(name: str, folder: Path, template: str) -> PreTrainedModel:
         theirs = names.get_name(ours, try_suffixes=(".weight",))
         assert theirs is not None
         writer.add_tensor(theirs, stored(kind, theirs, weight.detach().numpy(), model.config))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    gguf_files.finished(writer)
     return model
 
 

@@ -12,11 +12,10 @@ from supervisor.errors import DistillError, GgufError
 from tests.distill import foreign, gguf_files, random_models
 from tests.distill.lessons import TEMPLATE, job
 from tests.distill.llama_server import served
-from tests.distill.test_parity import theirs
+from tests.distill.test_parity import PROMPTS, theirs
 
 pytestmark = pytest.mark.anyio
 
-PROMPTS = [[11, 250, 77, 300], [5] * 30, list(range(40, 120))]
 OFF = 2e-3  # nats: Gemma's activation function is looked up in half precision, and so are the adapter's matrices
 
 

@@ -71,6 +71,15 @@ def mlp(layer: int) -> str:
     return f"model.layers.{layer}.mlp."
 
 
+def stays_packed(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether weights stay in their file however much memory is free.
+
+    A CPU multiplies float32 so slowly that unpacking them for each product costs 7 % of a step: less than four bytes a
+    parameter are worth to everything else on the machine. bench/RESULTS.md has both.
+    """
+    return device.type == "cpu" and dtype == torch.float32
+
+
 def load_decoder(files: Files, dtype: torch.dtype, *, packed: bool, device: torch.device) -> Decoder:
     """``packed``: matrices stay as the file has them, if they can."""
     scratch = torch.empty(files.shape.largest if packed else 0, dtype=dtype, device=device)

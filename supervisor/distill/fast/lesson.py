@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from supervisor.distill.batch import Encoded
 from supervisor.distill.device import precision
-from supervisor.distill.fast.base import GATE_UP, QKV, Files, files_of, load_decoder
+from supervisor.distill.fast.base import GATE_UP, QKV, Files, files_of, load_decoder, stays_packed
 from supervisor.distill.fast.decoder import Decoder
 from supervisor.distill.fast.kernels import kind
 from supervisor.distill.fast.lora import Adapter, new_adapter, read_adapter, usual
@@ -37,9 +37,6 @@ class FastBase:
         self.device = device
         self.parameters = sum(prod(size) for size in files.sizes.values())
         self.dtype = precision(self.parameters, device)
-        # A CPU multiplies float32 so slowly that unpacking the weights for each product costs 7 % of a step: less than
-        # four bytes a parameter are worth to everything else on the machine. bench/RESULTS.md has both.
-        self.packed = device.type == "cpu" and self.dtype == torch.float32
         self._loaded: tuple[bool, Decoder] | None = None
 
     def decoder(self, *, packed: bool) -> Decoder:
@@ -100,4 +97,4 @@ def adapter_for(job: DistillJob, base: FastBase) -> Adapter:
 def thrift_for(base: FastBase, adapter: Adapter, samples: list[Encoded]) -> Thrift:
     needed = need(base.files.shape, base.parameters, adapter.shape.r, base.dtype.itemsize)
     rows = len(pack([asked(reply) for reply in recorded(samples)]).tokens)
-    return choose(needed, rows, base.free(), packed=base.packed)
+    return choose(needed, rows, base.free(), packed=stays_packed(base.device, base.dtype))
