@@ -23,6 +23,7 @@ from torch import Tensor  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 from supervisor.distill.device import compute_with, multiply_float32_quickly  # noqa: E402
+from supervisor.distill.fast import flash  # noqa: E402
 from supervisor.distill.fast.kernels import kind  # noqa: E402
 from supervisor.distill.job import Training  # noqa: E402
 from supervisor.distill.loss import Target, sdpo  # noqa: E402
@@ -109,7 +110,8 @@ def of_this_process(name: str) -> int:
 
 
 def counted(step: Callable[[], float]) -> float:
-    """Floating-point operations of all matrix products."""
+    """Floating-point operations of all matrix products; those of attention by PyTorch, which flash.cpp hides."""
+    flash.able = lambda _q: None
     with FlopCounterMode(display=False) as counter:
         step()
     return float(counter.get_total_flops())

@@ -12,7 +12,7 @@ machine=${1:-$(uname -m)}
 folder=${2:-$source}
 
 case $machine in
-  x86_64) kinds='x86-64-v3 x86-64-v4' ;;  # AVX2, AVX-512
+  x86_64) kinds='x86-64-v3 x86-64-v4 x86-64-bf16 x86-64-amx' ;;  # AVX2, AVX-512, its bfloat16, Intel's tiles
   aarch64) kinds=armv8-a ;;
   *) echo "kernels: none are made for $machine; lessons do without" >&2; exit 0 ;;
 esac
@@ -20,6 +20,11 @@ if [ "$machine" = "$(uname -m)" ]; then compiler=${CXX:-g++}; else compiler=${CX
 if ! command -v "$compiler" >/dev/null; then
   echo "kernels: $compiler is not there (Debian, Ubuntu: apt-get install g++)" >&2
   exit 1
+fi
+
+if [ "$machine" = x86_64 ] && ! "$compiler" -mamx-bf16 -x c++ -E - </dev/null >/dev/null 2>&1; then
+  kinds='x86-64-v3 x86-64-v4'
+  echo "kernels: $compiler is too old for a processor's bfloat16 (g++ from 11 on knows it); lessons are slower without" >&2
 fi
 
 newer() {  # than the sources and this script, all of them
@@ -33,24 +38,32 @@ newer() {  # than the sources and this script, all of them
 }
 if newer; then exit; fi
 
-options=(-std=c++17 -O3 -fopenmp -fPIC -fno-exceptions -fno-rtti -fvisibility=hidden -fno-math-errno -fno-trapping-math)
+options=(-std=c++17 -O3 -fopenmp -fPIC -fno-exceptions -fno-rtti -fvisibility=hidden -fno-math-errno -fno-trapping-math
+  -fno-strict-aliasing)
 loose=(-fno-signed-zeros -fassociative-math -freciprocal-math)  # sums may be taken in another order; NaN stays NaN
 exact=(-ffp-contract=off)
 compile() {  # NAME [OPTION ...]
   local name=$1
   shift
-  "$compiler" "${options[@]}" "$@" "-march=$kind" $width "-D${values^^}" -c "$source/$name.cpp" -o "$scratch/$name.o"
+  "$compiler" "${options[@]}" "$@" "${able[@]}" "-D${values^^}" -c "$source/$name.cpp" -o "$scratch/$name.o"
 }
 
 scratch=$(mktemp -d "$folder/.kernels.XXXXXX")
 trap 'rm -rf "$scratch"' EXIT
 for kind in $kinds; do
-  if [ "$kind" = x86-64-v4 ]; then width=-mprefer-vector-width=512; else width=; fi
+  case $kind in
+    x86-64-v4) able=(-march=x86-64-v4 -mprefer-vector-width=512) ;;
+    x86-64-bf16) able=(-march=x86-64-v4 -mprefer-vector-width=512 -mavx512bf16) ;;
+    x86-64-amx) able=(-march=x86-64-v4 -mprefer-vector-width=512 -mavx512bf16 -mamx-tile -mamx-bf16) ;;
+    *) able=("-march=$kind") ;;
+  esac
   for values in float32 bfloat16; do
     compile kernels "${loose[@]}"
     compile unpack "${exact[@]}"
+    case $kind-$values in *bf16-bfloat16 | *amx-bfloat16) compile flash "${loose[@]}" ;; esac
     # Linked without -fopenmp: its functions are PyTorch's.
     "$compiler" -shared -s -nodefaultlibs "$scratch"/*.o -lm -lc -o "$scratch/kernels.so"
     mv "$scratch/kernels.so" "$folder/kernels-$kind-$values.so"
+    rm "$scratch"/*.o
   done
 done

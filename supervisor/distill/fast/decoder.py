@@ -85,6 +85,7 @@ class Kept:
     qkv: Tensor  # (N, Q+2K), before norm and rotation
     qkv_mid: Tensor | None
     seen: Tensor  # (N, Q), attention's result
+    lse: Tensor | None  # see attend
     o_mid: Tensor | None
     between: Tensor  # (M, H)
     gate_up: Tensor  # (M, 2F)
@@ -143,12 +144,12 @@ class Decoder:
         eps = self.shape.eps
         x, normed = add_and_norm(x, added, layer.attention_norm, eps)
         qkv, qkv_mid = layer.qkv.forward(normed, lora.qkv)
-        seen = self.attended(layer, qkv, context)  # (N, Q)
+        seen, lse = self.attended(layer, qkv, context)
         ahead, from_x = (seen, x) if context.rows is None else (seen[context.rows], x[context.rows])
         added, o_mid = layer.o.forward(ahead, lora.o)
         between, normed = add_and_norm(from_x, added, layer.mlp_norm, eps)
         inner, gate_up_mid = layer.gate_up.forward(normed, lora.gate_up)
-        return Kept(x, qkv, qkv_mid, seen, o_mid, between, inner, gate_up_mid, None), gated(inner)
+        return Kept(x, qkv, qkv_mid, seen, lse, o_mid, between, inner, gate_up_mid, None), gated(inner)
 
     def backward(
         self, layer: Layer, grad: Tensor, rounded: Tensor, kept: Kept, lora: LayerLora, context: Context, *, first: bool
@@ -170,7 +171,7 @@ class Decoder:
         if rows is not None:
             ahead = torch.zeros_like(kept.seen).index_add_(0, rows, ahead)
             grad = torch.zeros_like(kept.x).index_add_(0, rows, grad)
-        qkv = self.attended_backward(layer, ahead, kept.qkv, context)  # (N, Q+2K)
+        qkv = self.attended_backward(layer, ahead, kept, context)  # (N, Q+2K)
         normed = rms_norm(kept.x, layer.attention_norm, eps)
         if first:
             if lora.qkv is not None and kept.qkv_mid is not None:
@@ -179,16 +180,18 @@ class Decoder:
         ahead = layer.qkv.backward(qkv, normed, kept.qkv_mid, lora.qkv)
         return grad, rms_norm_backward(ahead, kept.x, layer.attention_norm, eps, onto=grad)
 
-    def attended(self, layer: Layer, qkv: Tensor, context: Context) -> Tensor:
-        """(N, Q+2K) -> (N, Q)."""
+    def attended(self, layer: Layer, qkv: Tensor, context: Context) -> tuple[Tensor, Tensor | None]:
+        """(N, Q+2K) -> (N, Q), and what the way back needs beside it."""
         q, k, v = placed(self.by_head(qkv), self.head_norm(layer), context.place)
-        return attend(q, k, v, context.place.tree).flatten(1)
+        seen, lse = attend(q, k, v, context.place.tree)
+        return seen.flatten(1), lse
 
-    def attended_backward(self, layer: Layer, grad: Tensor, qkv: Tensor, context: Context) -> Tensor:
+    def attended_backward(self, layer: Layer, grad: Tensor, kept: Kept, context: Context) -> Tensor:
         """(N, Q) -> (N, Q+2K)."""
-        norm, place = self.head_norm(layer), context.place
-        ways = attend_backward(self.by_head(grad), *placed(self.by_head(qkv), norm, place), place.tree)
-        return placed_backward(*ways, self.by_head(qkv), norm, place).flatten(1)
+        norm, place, qkv = self.head_norm(layer), context.place, self.by_head(kept.qkv)
+        q, k, v = placed(qkv, norm, place)
+        ways = attend_backward(self.by_head(grad), q, k, v, self.by_head(kept.seen), kept.lse, place.tree)
+        return placed_backward(*ways, qkv, norm, place).flatten(1)
 
     def head_norm(self, layer: Layer) -> HeadNorm:
         return HeadNorm(layer.q_norm, layer.k_norm, self.shape.eps)

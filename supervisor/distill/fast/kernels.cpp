@@ -8,23 +8,6 @@
 
 #include <cmath>
 
-// Two to the power of x, after Cephes' exp2f: compilers make vector code of it, unlike of a call to the C library.
-static inline float power_of_two(float x) {
-  x = x < -126.0f ? -126.0f : x;
-  x = x > 127.0f ? 127.0f : x;
-  float n = std::rint(x), r = x - n;
-  float p = 1.535336188319500e-4f;
-  p = p * r + 1.339887440266574e-3f;
-  p = p * r + 9.618437357674640e-3f;
-  p = p * r + 5.550332471162809e-2f;
-  p = p * r + 2.402264791363012e-1f;
-  p = p * r + 6.931472028550421e-1f;
-  p = p * r + 1.0f;
-  return p * __builtin_bit_cast(float, (int32_t(n) + 127) << 23);
-}
-
-constexpr float log2e = 1.44269504f;
-
 static inline float sigmoid(float x) { return 1.0f / (1.0f + power_of_two(-log2e * x)); }
 
 static inline float inverse_length(float squares, Int width, float eps) {
@@ -183,51 +166,89 @@ API void place_backward(const T *dq, const float *dk, const float *dv, const T *
   }
 }
 
-// ---- attention.py
+// ---- products.py
 
-// Scores (batch, tokens * group, depth + tokens) to weights, in place: token t of a node sees depth + t + 1 columns.
-API void softmax(T *scores, float scale, Int batch, Int tokens, Int group, Int depth) {
-  Int columns = depth + tokens;
+// Columns of one run of keys, row after row.
+struct Part {
+  T *scores;
+  Int columns;
+};
+static_assert(sizeof(Part) == 2 * sizeof(Int));
+
+constexpr Int lanes = 16;  // of the widest vector: whole ones alone are quick
+
+// Scores (batch, tokens * group, columns) of each part to weights, in place: token t sees all parts before the last one,
+// and of the last one, which ends with the tokens' own columns, those before its own and that one.
+API void softmax(const Part *parts, Int count, float scale, Int batch, Int tokens, Int group, float *lse) {
+  Int all = 0;
+  for (Int part = 0; part < count; part++) all += parts[part].columns;
   EACH(row, batch * tokens * group) {
-    T *at = scores + row * columns;
-    Int seen = depth + row / group % tokens + 1;
+    Int seen = all - tokens + row / group % tokens + 1, whole = (seen + lanes - 1) / lanes * lanes;
+    float values[all + lanes];  // on the stack: a few hundred kilobytes at most
     float largest = -INFINITY, sum = 0, steep = scale * log2e;
+    for (Int part = 0, done = 0; done < seen; done += parts[part++].columns) {
+      const T *from = parts[part].scores + row * parts[part].columns;
+      Int some = parts[part].columns < seen - done ? parts[part].columns : seen - done;
+      float *to = values + done;
 #pragma omp simd reduction(max : largest)
-    for (Int i = 0; i < seen; i++) largest = get(at[i]) > largest ? get(at[i]) : largest;
-    float shares[seen];  // on the stack: a few hundred kilobytes at most
-#pragma omp simd reduction(+ : sum)
-    for (Int i = 0; i < seen; i++) {
-      shares[i] = power_of_two(steep * (get(at[i]) - largest));
-      sum += shares[i];
+      for (Int i = 0; i < some; i++) {
+        to[i] = get(from[i]);
+        largest = to[i] > largest ? to[i] : largest;
+      }
     }
-    float whole = 1.0f / sum;
+    for (Int i = seen; i < whole; i++) values[i] = -INFINITY;
+#pragma omp simd reduction(+ : sum)
+    for (Int i = 0; i < whole; i++) {
+      values[i] = power_of_two(steep * (values[i] - largest));
+      sum += values[i];
+    }
+    lse[row] = scale * largest + std::log(sum);
+    float share = 1.0f / sum;
+    for (Int part = 0, done = 0; part < count; done += parts[part++].columns) {
+      T *to = parts[part].scores + row * parts[part].columns;
+      const float *from = values + done;
+      Int some = parts[part].columns < seen - done ? parts[part].columns : seen - done;
 #pragma omp simd
-    for (Int i = 0; i < seen; i++) put(at[i], shares[i] * whole);
-    for (Int i = seen; i < columns; i++) put(at[i], 0.0f);
+      for (Int i = 0; i < some; i++) put(to[i], from[i] * share);
+      for (Int i = some; i < parts[part].columns; i++) put(to[i], 0.0f);
+    }
   }
 }
 
-// The scaled gradient of the scores from that of the weights, in its place.
-API void softmax_backward(T *grad, const T *weights, float scale, Int batch, Int tokens, Int group, Int depth) {
-  Int columns = depth + tokens;
-  EACH(row, batch * tokens * group) {
-    T *at = grad + row * columns;
-    const T *weight = weights + row * columns;
-    Int seen = depth + row / group % tokens + 1;
-    float mean = 0;
-#pragma omp simd reduction(+ : mean)
-    for (Int i = 0; i < seen; i++) mean += get(at[i]) * get(weight[i]);
+// Scores (batch, keys, queries) to weights, and the gradient of the weights to that of the scores, in their places. The
+// keys from ``before`` on are those of the queries' own tokens, ``group`` queries each.
+API void softmax_backward(T *scores, T *grad, const float *lse, const float *mean, float scale, Int batch, Int keys,
+                          Int queries, Int before, Int group) {
+  EACH(row, batch * keys) {
+    T *weight = scores + row * queries, *towards = grad + row * queries;
+    const float *sum = lse + row / keys * queries, *middle = mean + row / keys * queries;
+    Int key = row % keys, hidden = key > before ? (key - before) * group : 0;
+    float steep = scale * log2e;
 #pragma omp simd
-    for (Int i = 0; i < seen; i++) put(at[i], scale * get(weight[i]) * (get(at[i]) - mean));
-    for (Int i = seen; i < columns; i++) put(at[i], 0.0f);
+    for (Int i = hidden / lanes * lanes; i < queries; i++) {
+      float share = power_of_two(steep * get(weight[i]) - log2e * sum[i]);
+      put(weight[i], share);
+      put(towards[i], scale * share * (get(towards[i]) - middle[i]));
+    }
+    for (Int i = 0; i < hidden; i++) put(weight[i], 0.0f);
+    for (Int i = 0; i < hidden; i++) put(towards[i], 0.0f);
   }
 }
 
-// Add rows of (batch, rows, width) to float32 sums that lie further apart.
-API void accumulate(const T *part, Int part_stride, float *sums, Int sums_stride, Int batch, Int values) {
+API void dots(const T *left, const T *right, Int rows, Int width, float *out) {
+  EACH(row, rows) {
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (Int i = 0; i < width; i++) sum += get(left[row * width + i]) * get(right[row * width + i]);
+    out[row] = sum;
+  }
+}
+
+// Add (batch, values) to float32 sums that lie further apart.
+API void accumulate(const T *part, float *sums, Int stride, Int batch, Int values) {
   EACH(one, batch) {
-    const T *from = part + one * part_stride;
-    float *to = sums + one * sums_stride;
+    const T *from = part + one * values;
+    float *to = sums + one * stride;
 #pragma omp simd
     for (Int i = 0; i < values; i++) to[i] += get(from[i]);
   }

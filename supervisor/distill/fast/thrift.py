@@ -34,7 +34,7 @@ class Thrift:
 def need(shape: Shape, parameters: int, rank: int, itemsize: int) -> Need:
     queries, keys = shape.heads * shape.width, shape.key_heads * shape.width
     stream = 4 * shape.hidden  # bytes: what goes from layer to layer is float32
-    kept = 2 * stream + (2 * queries + 2 * keys + 2 * shape.inner) * itemsize  # see Kept
+    kept = 2 * stream + (2 * queries + 2 * keys + 2 * shape.inner) * itemsize + 4 * shape.heads  # see Kept
     working = 2 * kept + 2 * shape.inner * itemsize  # one layer's, while its gradient is computed
     ends = 2 * (shape.hidden + queries) + 2 * (shape.hidden + keys) + 3 * (shape.hidden + shape.inner)  # of all maps
     return Need(

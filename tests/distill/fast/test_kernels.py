@@ -1,6 +1,6 @@
 """The compiled part gives what the same modules give in PyTorch's words, for each build that this processor runs."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import gguf
@@ -10,9 +10,8 @@ from gguf import GGMLQuantizationType as Kind
 from torch import Tensor
 
 from supervisor.distill.dequantize import COMPILED, dequantize
-from supervisor.distill.fast import attention, gate, kernels, norm
+from supervisor.distill.fast import gate, kernels, norm, products
 from supervisor.distill.fast.head import Head
-from supervisor.distill.fast.kernels import NEEDS
 from supervisor.distill.fast.place import HeadNorm, Place, placed, placed_backward
 from supervisor.distill.fast.tree import pack
 from supervisor.distill.fast.weights import Whole
@@ -27,19 +26,6 @@ Words = Callable[[], None]
 def words(monkeypatch: pytest.MonkeyPatch) -> Words:
     """Call it, and from then on there is no compiled part."""
     return lambda: monkeypatch.setattr(kernels, "library", lambda _dtype: None)
-
-
-@pytest.fixture(params=[name for name, needs in NEEDS.items() if all(map(torch.cpu.get_capabilities().get, needs))])
-def build(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Each build that runs here, in turn. scripts/setup makes them where there is a compiler."""
-    name = str(request.param)
-    if not kernels.path(name, torch.float32).exists():
-        pytest.skip("no compiler was at hand when this checkout was set up")
-    monkeypatch.setattr(kernels, "NEEDS", {name: NEEDS[name]})
-    library = kernels.library
-    library.cache_clear()
-    yield name
-    library.cache_clear()  # the tests that follow get this processor's own again
 
 
 @pytest.fixture(params=[torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
@@ -99,20 +85,52 @@ def test_heads_in_their_places(normed: bool, dtype: torch.dtype, words: Words) -
     both(lambda: (*placed(qkv, weights, place), placed_backward(dq, dk, dv, qkv, weights, place)), words)
 
 
-@pytest.mark.parametrize("size", [1, 17, 300])
-def test_softmax(size: int, dtype: torch.dtype, words: Words) -> None:
+@pytest.mark.parametrize(("size", "before"), [(1, [3]), (17, [30, 2]), (300, [])])
+def test_softmax(size: int, before: list[int], dtype: torch.dtype, words: Words) -> None:
     torch.manual_seed(0)
-    scores, grad = torch.randn(2, 2, size * 3, 3 + size).mul(30).to(dtype)
+    parts = [torch.randn(2, size * 3, columns).mul(30).to(dtype) for columns in (*before, 4 + size)]
+
+    def make() -> tuple[Tensor, ...]:
+        weights, lse = [part.clone() for part in parts], torch.zeros(size, 6)
+        products.softmax(weights, size, 0.1, lse)
+        return (*weights, lse)
+
+    *weights, _ = make()
+    sums = torch.stack([part.float().sum(-1) for part in weights]).sum(0)
+    torch.testing.assert_close(sums, torch.ones(2, size * 3), rtol=1e-2, atol=1e-2)
+    assert not weights[-1][:, :3, 5:].any(), "the first token saw later ones"
+    both(make, words)
+
+
+@pytest.mark.parametrize(("own", "keys"), [(0, 5), (7, 7), (20, 33)])
+def test_softmax_backward(own: int, keys: int, dtype: torch.dtype, words: Words) -> None:
+    torch.manual_seed(0)
+    queries = 3 * (own or 4)
+    scores, grad = torch.randn(2, 2, keys, queries).to(dtype)
+    lse, mean = torch.randn(2, 2, queries)
 
     def make() -> tuple[Tensor, ...]:
         weights, back = scores.clone(), grad.clone()
-        attention.softmax(weights, 0.1, size)
-        attention.softmax_backward(back, weights, 0.1, size)
+        products.softmax_backward(weights, back, lse + 2, mean, 0.1, own)
         return weights, back
 
-    weights, _ = make()
-    torch.testing.assert_close(weights.float().sum(-1), torch.ones(2, size * 3), rtol=1e-2, atol=1e-2)
-    assert not weights[:, :3, 4:].any(), "the first token saw later ones"
+    weights, back = make()
+    if own:
+        assert not weights[:, -1, :-3].any(), "the last key is the last token's"
+        assert weights[:, -1, -3:].all()
+        assert not back[:, -1, :-3].any()
+    both(make, words)
+
+
+def test_sums(dtype: torch.dtype, words: Words) -> None:
+    torch.manual_seed(0)
+    left, right = torch.randn(2, 5, 3, 40).to(dtype)
+
+    def make() -> tuple[Tensor, ...]:
+        sums = torch.ones(3, 9, 40)
+        products.add_to(left.transpose(0, 1).contiguous(), sums[:, 2:7])
+        return products.dots(left, right), sums
+
     both(make, words)
 
 
@@ -148,12 +166,13 @@ def test_blocks_become_the_numbers_that_the_gguf_package_makes_of_them(kind: Kin
 def test_what_is_not_a_number_stays_so(dtype: torch.dtype) -> None:
     """A lesson that went wrong must not look right."""
     broken = torch.full((2, 64), torch.nan)
-    scores = broken.to(dtype, copy=True).view(2, 8, 8)
-    attention.softmax(scores, 1.0, 8)
+    scores, lse = broken.to(dtype, copy=True).view(2, 8, 8), torch.zeros(8, 2)
+    products.softmax([scores], 8, 1.0, lse)
 
     assert norm.rms_norm(broken, torch.ones(64, dtype=dtype), 1e-6).isnan().all()
     assert gate.gated(broken.to(dtype)).isnan().all()
     assert scores[:, :, 0].isnan().all()
+    assert lse.isnan().all()
     assert (
         Head(64, Whole(torch.ones(64, 64, dtype=dtype)).rows)
         .log_probs(broken.to(dtype), torch.zeros(2, 1, dtype=torch.long))
