@@ -60,7 +60,7 @@ for kind in $kinds; do
   for values in float32 bfloat16; do
     compile kernels "${loose[@]}"
     compile unpack "${exact[@]}"
-    case $kind-$values in *bf16-bfloat16 | *amx-bfloat16) compile flash "${loose[@]}" ;; esac
+    case $kind-$values in x86-64-v3-* | x86-64-v4-bfloat16 | armv8-a-*) ;; *) compile flash "${loose[@]}" ;; esac
     # Linked without -fopenmp: its functions are PyTorch's.
     "$compiler" -shared -s -nodefaultlibs "$scratch"/*.o -lm -lc -o "$scratch/kernels.so"
     mv "$scratch/kernels.so" "$folder/kernels-$kind-$values.so"

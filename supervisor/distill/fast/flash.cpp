@@ -1,21 +1,22 @@
-// FlashAttention (arXiv 2205.14135) over a token tree, in bfloat16, for processors that multiply it themselves: by
-// Intel's tiles (AMX), or by AVX-512's dot product of pairs. All nodes of a layer in one call; what is computed between
-// the products stays in the processor's second cache. products.py does the same by PyTorch's matrix products, which
-// send every score through memory, several times.
+// FlashAttention (arXiv 2205.14135) over a token tree, for processors with AVX-512: all nodes of a layer in one call,
+// and what is computed between the products stays in the processor's second cache. products.py does the same by
+// PyTorch's matrix products, which send every score through memory, several times. bfloat16 is for processors that
+// multiply it themselves: by Intel's tiles (AMX), or by a dot product of pairs.
 //
-// A product here is C (32 x 32, float32) = or += A (32 x depth) B (depth x 32). A lies row after row. B lies in blocks
-// of 16 columns, whose rows hold a pair of values of each column: those of two rows of B. So B is made of a matrix X
-// either by ``columns`` (B is X transposed) or by ``pairs`` (B is X).
+// A product is C (32 x 32, float32) = or += A (32 x depth) B (depth x 32). A lies row after row. B lies in blocks of 16
+// columns, whose rows hold a word of each column: a float32, or a pair of bfloat16 that stand in two rows of B. So B is
+// made of a matrix X either by ``columns`` (B is X transposed) or by ``words`` (B is X).
 #include "kernels.h"
 
 #include <cstdlib>
 #include <cstring>
-#include <immintrin.h>
 #include <initializer_list>
+#include <immintrin.h>
 
-using Word = uint32_t;  // a pair of bfloat16
+using Word = uint32_t;
 
-constexpr Int edge = 16, tile = 32;  // values of a vector; rows and columns of a product
+constexpr Int edge = 16, tile = 32;  // columns of a block; rows and columns of a product
+constexpr Int per = sizeof(Word) / sizeof(T);
 
 static inline Int up(Int count, Int step) { return (count + step - 1) / step * step; }
 
@@ -33,7 +34,7 @@ struct Result {
   Int step;
 };
 
-#ifdef __AMX_TILE__
+#if defined(__AMX_TILE__) && defined(BFLOAT16)
 struct Able {  // a thread, while it has this: eight tiles of 16 rows of 64 bytes
   Able() {
     struct {
@@ -81,24 +82,28 @@ struct Able {};
 static inline void multiply(Left a, Right b, Int depth, Result c, bool add) {
   constexpr int rows = 8;  // at a time: 16 sums stay in registers
   for (Int first = 0; first < tile; first += rows) {
-    __m512 sums[rows][2];
-    for (int i = 0; i < rows; i++)
-      for (int half = 0; half < 2; half++)
-        sums[i][half] = add ? _mm512_loadu_ps(c.values + (first + i) * c.step + half * edge) : _mm512_setzero_ps();
-    for (Int word = 0; word < depth / 2; word++) {
-      __m512bh left = (__m512bh)_mm512_loadu_si512(b.values + word * edge);
-      __m512bh right = (__m512bh)_mm512_loadu_si512(b.values + b.step + word * edge);
-      for (int i = 0; i < rows; i++) {
-        int both;
-        std::memcpy(&both, a.values + (first + i) * a.step + 2 * word, sizeof both);
-        __m512bh pair = (__m512bh)_mm512_set1_epi32(both);
-        sums[i][0] = _mm512_dpbf16_ps(sums[i][0], pair, left);
-        sums[i][1] = _mm512_dpbf16_ps(sums[i][1], pair, right);
+    const T *left = a.values + first * a.step;
+    float *to = c.values + first * c.step;
+    __m512 sums[rows][2] = {};
+    if (add)
+      for (int i = 0; i < rows; i++)
+        for (int half = 0; half < 2; half++) sums[i][half] = _mm512_loadu_ps(to + i * c.step + half * edge);
+    for (Int word = 0; word < depth / per; word++)
+      for (int half = 0; half < 2; half++) {
+        const Word *right = b.values + half * b.step + word * edge;
+        for (int i = 0; i < rows; i++) {
+#ifdef BFLOAT16
+          int pair;
+          std::memcpy(&pair, left + i * a.step + word * per, sizeof pair);
+          __m512bh factors = (__m512bh)_mm512_loadu_si512(right);
+          sums[i][half] = _mm512_dpbf16_ps(sums[i][half], (__m512bh)_mm512_set1_epi32(pair), factors);
+#else
+          sums[i][half] += left[i * a.step + word] * _mm512_loadu_ps(right);
+#endif
+        }
       }
-    }
     for (int i = 0; i < rows; i++)
-      for (int half = 0; half < 2; half++)
-        _mm512_storeu_ps(c.values + (first + i) * c.step + half * edge, sums[i][half]);
+      for (int half = 0; half < 2; half++) _mm512_storeu_ps(to + i * c.step + half * edge, sums[i][half]);
   }
 }
 #endif
@@ -130,34 +135,42 @@ static inline void turn(const Word *from, Int step, Word *to, Int to_step) {
   }
 }
 
-// B of X transposed, X (rows x depth), rows a multiple of 16: blocks of depth / 2 rows.
+// B of X transposed, X (rows x depth): blocks of depth / per rows. Both are multiples of 32, here and below.
 static inline void columns(const T *x, Int rows, Int depth, Word *b) {
   for (Int row = 0; row < rows; row += edge)
-    for (Int word = 0; word < depth / 2; word += edge)
-      turn((const Word *)(x + row * depth) + word, depth / 2, b + (row * depth / 2 + word * edge), edge);
+    for (Int word = 0; word < depth / per; word += edge)
+      turn((const Word *)(x + row * depth) + word, depth / per, b + (row * depth / per + word * edge), edge);
 }
 
-// B of X (rows x width; rows ``step`` apart), rows a multiple of 2: blocks of rows / 2 rows.
-static inline void pairs(const T *x, Int step, Int rows, Int width, Word *b) {
-  for (Int row = 0; row < rows; row += 2) {
-    const T *upper = x + row * step, *lower = upper + step;
+// B of X (rows x width; rows ``step`` apart): blocks of rows / per rows.
+static inline void words(const T *x, Int step, Int rows, Int width, Word *b) {
+  for (Int row = 0; row < rows; row += per)
     for (Int block = 0; block < width / edge; block++) {
-      Word *to = b + (block * rows / 2 + row / 2) * edge;
+      const T *from = x + row * step + block * edge;
+      Word *to = b + (block * rows + row) / per * edge;
+#ifdef BFLOAT16
 #pragma omp simd
-      for (Int i = 0; i < edge; i++) to[i] = upper[block * edge + i].bits | Word(lower[block * edge + i].bits) << 16;
+      for (Int i = 0; i < edge; i++) to[i] = from[i].bits | Word(from[step + i].bits) << 16;
+#else
+      std::memcpy(to, from, edge * sizeof(Word));
+#endif
     }
-  }
 }
 
 static inline __m512 power_of_two(__m512 x) {  // as in kernels.h
   x = _mm512_max_ps(_mm512_set1_ps(-126.0f), x);  // in this order: what is not a number stays so
-  __m512 n = _mm512_roundscale_ps(x, 0), r = _mm512_sub_ps(x, n), p = _mm512_set1_ps(powers[0]);
-  for (int i = 1; i < 7; i++) p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(powers[i]));
+  __m512 n = _mm512_roundscale_ps(x, 0), r = x - n, p = _mm512_set1_ps(powers[0]);
+  for (int i = 1; i < 7; i++) p = p * r + powers[i];
   return _mm512_scalef_ps(p, n);
 }
 
 static inline void put(T *to, __m512 low, __m512 high) {
+#ifdef BFLOAT16
   _mm512_storeu_si512(to, (__m512i)_mm512_cvtne2ps_pbh(high, low));
+#else
+  _mm512_storeu_ps(to, low);
+  _mm512_storeu_ps(to + edge, high);
+#endif
 }
 
 static inline float dot(const T *left, const T *right, Int width) {
@@ -256,10 +269,11 @@ struct Forward {
   float shares[tile];
 
   Forward(Int width, Int longest)
-      : width(width), longest(longest), room(longest * (6 * width + 6 * tile) + 6 * tile * width + 7 * 64) {
+      : width(width), longest(longest),
+        room(3 * longest * width * sizeof(T) + tile * (longest + width) * (sizeof(T) + sizeof(float)) + 7 * 64) {
     room.take(plain, longest * width);
-    room.take(keys, longest * width / 2);
-    room.take(values, longest * width / 2);
+    room.take(keys, longest * width / per);
+    room.take(values, longest * width / per);
     room.take(some, tile * width);
     room.take(scores, tile * longest);
     room.take(weights, tile * longest);
@@ -271,7 +285,7 @@ struct Forward {
     asking.gather(k, 0, wide, width, plain);
     columns(plain, wide, width, keys);
     asking.gather(v, 0, wide, width, plain);
-    pairs(plain, width, wide, width, values);
+    words(plain, width, wide, width, values);
   }
 
   void ask(const Asking &asking, Int first, const T *q, float scale, T *out, float *lse) {
@@ -280,11 +294,11 @@ struct Forward {
     std::memcpy(some, q + asking.by_node(first) * width, count * width * sizeof(T));
     std::memset(some + count * width, 0, (tile - count) * width * sizeof(T));
     for (Int key = 0; key < most; key += tile)
-      multiply({some, width}, {keys + key * width / 2, edge * width / 2}, width, {scores + key, longest}, false);
+      multiply({some, width}, {keys + key * width / per, edge * width / per}, width, {scores + key, longest}, false);
     for (Int row = 0; row < count; row++)
       lse[asking.by_node(first + row)] = weigh(row, asking.keys(first + row), most, scale);
     for (Int at = 0; at < width; at += tile)
-      multiply({weights, longest}, {values + at * wide / 2, edge * wide / 2}, most, {found + at, width}, false);
+      multiply({weights, longest}, {values + at * wide / per, edge * wide / per}, most, {found + at, width}, false);
     for (Int row = 0; row < count; row++) {
       T *to = out + asking.by_row(first + row) * width;
 #pragma omp simd
@@ -298,15 +312,14 @@ struct Forward {
     for (Int i = seen; i < most; i++) at[i] = -INFINITY;
 #pragma omp simd reduction(max : largest)
     for (Int i = 0; i < most; i++) largest = at[i] > largest ? at[i] : largest;
-    __m512 steep = _mm512_set1_ps(scale * log2e), shift = _mm512_set1_ps(-scale * log2e * largest);
-    __m512 sum = _mm512_setzero_ps();
+    __m512 sums = {};
     for (Int i = 0; i < most; i += tile) {
-      __m512 low = power_of_two(_mm512_fmadd_ps(steep, _mm512_loadu_ps(at + i), shift));
-      __m512 high = power_of_two(_mm512_fmadd_ps(steep, _mm512_loadu_ps(at + i + edge), shift));
-      sum = _mm512_add_ps(sum, _mm512_add_ps(low, high));
+      __m512 low = power_of_two(scale * log2e * (_mm512_loadu_ps(at + i) - largest));
+      __m512 high = power_of_two(scale * log2e * (_mm512_loadu_ps(at + i + edge) - largest));
+      sums += low + high;
       put(weights + row * longest + i, low, high);
     }
-    float total = _mm512_reduce_add_ps(sum);
+    float total = _mm512_reduce_add_ps(sums);
     shares[row] = 1.0f / total;
     return scale * largest + std::log(total);
   }
@@ -336,27 +349,28 @@ struct Backward {
   Int width, asked;  // W, a multiple of 32
   Room room;
   T *q, *grad;                                                 // (W, width)
-  Word *q_columns, *q_pairs, *grad_columns, *grad_pairs;
+  Word *q_columns, *q_words, *grad_columns, *grad_words;
   float *to_q;                                                 // (width, W)
   float *lse, *mean;                                           // (W,), in powers of two; of the weights' gradients
   T *keys, *values;                                            // (K, width)
-  Word *key_pairs, *turned;                                    // turned: (width, K) values
+  Word *key_words, *turned;                                    // turned: (width, K) values
   float *scores, *towards;                                     // (K, W), towards: the gradient of the weights
   T *weights, *ahead;                                          // (K, W), ahead: the gradient of the scores
-  Word *ahead_pairs;
+  Word *ahead_words;
   float *sums;                                                 // (K, width)
 
   explicit Backward(Int width)
-      : width(width), room(wide * width * 16 + tall * width * 12 + tall * wide * 14 + wide * 8 + 18 * 64) {
+      : width(width), room((6 * wide * width + 4 * tall * width + 3 * tall * wide) * sizeof(T) +
+                           (wide * width + tall * width + 2 * tall * wide + 2 * wide) * sizeof(float) + 18 * 64) {
     for (T **piece : {&q, &grad}) room.take(*piece, wide * width);
-    for (Word **piece : {&q_columns, &q_pairs, &grad_columns, &grad_pairs}) room.take(*piece, wide * width / 2);
+    for (Word **piece : {&q_columns, &q_words, &grad_columns, &grad_words}) room.take(*piece, wide * width / per);
     room.take(to_q, wide * width);
     for (float **piece : {&lse, &mean}) room.take(*piece, wide);
     for (T **piece : {&keys, &values}) room.take(*piece, tall * width);
-    for (Word **piece : {&key_pairs, &turned}) room.take(*piece, tall * width / 2);
+    for (Word **piece : {&key_words, &turned}) room.take(*piece, tall * width / per);
     for (float **piece : {&scores, &towards}) room.take(*piece, tall * wide);
     for (T **piece : {&weights, &ahead}) room.take(*piece, tall * wide);
-    room.take(ahead_pairs, tall * wide / 2);
+    room.take(ahead_words, tall * wide / per);
     room.take(sums, tall * width);
   }
 
@@ -375,8 +389,8 @@ struct Backward {
     }
     columns(q, asked, width, q_columns);
     columns(grad, asked, width, grad_columns);
-    pairs(q, width, asked, width, q_pairs);
-    pairs(grad, width, asked, width, grad_pairs);
+    words(q, width, asked, width, q_words);
+    words(grad, width, asked, width, grad_words);
     std::memset(to_q, 0, wide * width * sizeof(float));
   }
 
@@ -384,12 +398,11 @@ struct Backward {
   void weigh(const Asking &asking, Int first, Int key, Int some, float scale) {
     for (Int row = 0; row < some; row += tile)
       for (Int at = 0; at < asked; at += tile) {
-        Right for_keys{q_columns + at * width / 2, edge * width / 2};
-        Right for_values{grad_columns + at * width / 2, edge * width / 2};
+        Right for_keys{q_columns + at * width / per, edge * width / per};
+        Right for_values{grad_columns + at * width / per, edge * width / per};
         multiply({keys + row * width, width}, for_keys, width, {scores + row * wide + at, wide}, false);
         multiply({values + row * width, width}, for_values, width, {towards + row * wide + at, wide}, false);
       }
-    __m512 steep = _mm512_set1_ps(scale * log2e);
     for (Int row = 0; row < some; row++) {
       Int hidden = (key + row - asking.before) * asking.group - first;  // from so many rows: they come before this key
       hidden = hidden < 0 ? 0 : hidden > asked || key + row >= asking.seen ? asked : hidden;
@@ -400,36 +413,35 @@ struct Backward {
         __m512 share[2], pull[2];
         for (Int half = 0, at = i; half < 2; half++, at += edge) {
           Int none = hidden < at ? 0 : hidden - at < edge ? hidden - at : edge;
-          __m512 power = _mm512_fmsub_ps(steep, _mm512_loadu_ps(scores + from + at), _mm512_loadu_ps(lse + at));
+          __m512 power = scale * log2e * _mm512_loadu_ps(scores + from + at) - _mm512_loadu_ps(lse + at);
           share[half] = _mm512_maskz_mov_ps(__mmask16(0xffffu << none), power_of_two(power));
-          pull[half] = _mm512_sub_ps(_mm512_loadu_ps(towards + from + at), _mm512_loadu_ps(mean + at));
-          pull[half] = _mm512_mul_ps(_mm512_mul_ps(share[half], pull[half]), _mm512_set1_ps(scale));
+          pull[half] = scale * share[half] * (_mm512_loadu_ps(towards + from + at) - _mm512_loadu_ps(mean + at));
         }
         put(weights + from + i, share[0], share[1]);
         put(ahead + from + i, pull[0], pull[1]);
       }
     }
-    pairs(ahead, wide, some, asked, ahead_pairs);
+    words(ahead, wide, some, asked, ahead_words);
   }
 
-  // ``sums`` = left (K, W) times right, made of (W, width) by pairs.
+  // ``sums`` = left (K, W) times right, made of (W, width) by ``words``.
   void sum(const T *left, const Word *right, Int some) {
     for (Int row = 0; row < some; row += tile)
       for (Int at = 0; at < width; at += tile) {
-        Right from{right + at * asked / 2, edge * asked / 2};
+        Right from{right + at * asked / per, edge * asked / per};
         multiply({left + row * wide, wide}, from, asked, {sums + row * width + at, width}, false);
       }
   }
 
   // The gradient of q, transposed: keys transposed times ``ahead``.
   void add_to_q(Int some) {
-    pairs(keys, width, some, width, key_pairs);
+    words(keys, width, some, width, key_words);
     for (Int at = 0; at < width; at += edge)
-      for (Int row = 0; row < some / 2; row += edge)
-        turn(key_pairs + at * some / 2 + row * edge, edge, turned + at * some / 2 + row, some / 2);
+      for (Int row = 0; row < some / per; row += edge)
+        turn(key_words + at * some / per + row * edge, edge, turned + at * some / per + row, some / per);
     for (Int at = 0; at < width; at += tile)
       for (Int row = 0; row < asked; row += tile) {
-        Right from{ahead_pairs + row * some / 2, edge * some / 2};
+        Right from{ahead_words + row * some / per, edge * some / per};
         multiply({(const T *)turned + at * some, some}, from, some, {to_q + at * wide + row, wide}, true);
       }
   }
@@ -469,9 +481,9 @@ API void attend_backward(const T *grad, const T *q, const T *k, const T *v, cons
             asking.gather(k + own, key, some, width, backward.keys);
             asking.gather(v + own, key, some, width, backward.values);
             backward.weigh(asking, first, key, some, scale);
-            backward.sum(backward.weights, backward.grad_pairs, some);
+            backward.sum(backward.weights, backward.grad_words, some);
             asking.scatter(backward.sums, key, some, width, dv + own);
-            backward.sum(backward.ahead, backward.q_pairs, some);
+            backward.sum(backward.ahead, backward.q_words, some);
             asking.scatter(backward.sums, key, some, width, dk + own);
             backward.add_to_q(some);
           }

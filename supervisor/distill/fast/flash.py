@@ -1,4 +1,4 @@
-"""FlashAttention (arXiv 2205.14135) in bfloat16: a layer's tree in one call of flash.cpp. Shapes: see attention.py."""
+"""FlashAttention (arXiv 2205.14135): a layer's whole tree in one call of flash.cpp. Shapes: see attention.py."""
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ WHOLE = 32  # what a head's width must be a multiple of
 
 def able(q: Tensor) -> Call | None:
     """What ``attend`` and ``attend_backward`` are given where they can be done so."""
-    return compiled(q) if q.dtype == torch.bfloat16 and q.shape[-1] % WHOLE == 0 and kind() in FLASH else None
+    return compiled(q) if q.shape[-1] % WHOLE == 0 and kind() in FLASH.get(q.dtype, ()) else None
 
 
 def attend(call: Call, q: Tensor, k: Tensor, v: Tensor, tree: Tree) -> tuple[Tensor, Tensor]:

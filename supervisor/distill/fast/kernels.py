@@ -14,11 +14,12 @@ from torch import Tensor
 DTYPES = torch.float32, torch.bfloat16
 FOLDER = Path(__file__).parent
 AVX512 = ("avx512_f", "avx512_bw", "avx512_cd", "avx512_dq", "avx512_vl", "fma3")
-FLASH = TILES, PAIRS = "x86-64-amx", "x86-64-bf16"  # have flash.cpp too
+TILES, PAIRS, LANES = "x86-64-amx", "x86-64-bf16", "x86-64-v4"
+FLASH = {torch.bfloat16: (TILES, PAIRS), torch.float32: (TILES, PAIRS, LANES)}  # have flash.cpp too
 NEEDS = {  # what each was built for, in PyTorch's names of a processor's abilities; the quickest first
     TILES: (*AVX512, "avx512_bf16", "amx_tile", "amx_bf16"),
     PAIRS: (*AVX512, "avx512_bf16"),
-    "x86-64-v4": AVX512,
+    LANES: AVX512,
     "x86-64-v3": ("avx2", "fma3", "f16c", "bmi2", "lzcnt"),
     "armv8-a": ("neon",),
 }
