@@ -218,7 +218,10 @@ class BlobFile:
         return Path(f"{self._partial}-{part['N']}")
 
     def _keep(self, part: dict[str, Any]) -> None:
-        self._part_file(part).write_text(json.dumps(part) + "\n")
+        path = self._part_file(part)
+        fresh = path.with_name(f".{path.name}")
+        fresh.write_text(json.dumps(part) + "\n")
+        fresh.replace(path)  # in one step: others read it
 
     async def _fill_part(self, client: httpx.AsyncClient, address: str, part: dict[str, Any]) -> None:
         pause = self._board.now.retry_seconds
