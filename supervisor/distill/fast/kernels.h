@@ -1,4 +1,4 @@
-// What kernels.cpp and unpack.cpp share: T, which is float32 or, in a library of its own, bfloat16; and PyTorch's threads.
+// What the C++ files share: T, which is float32 or, in a library of its own, bfloat16; and PyTorch's threads.
 #pragma once
 #include <cmath>
 #include <cstdint>
