@@ -191,3 +191,19 @@ def test_a_cpu_attends_by_what_it_is_quickest_at(monkeypatch: pytest.MonkeyPatch
     assert attention.attend(q, k, v, tree)[0] == "products"
     monkeypatch.setattr(flash, "able", lambda _q: "flash")
     assert attention.attend(q, k, v, tree)[0] == "flash"
+
+
+@pytest.mark.parametrize(("threads", "way"), [(2, "flash"), (3, "products")])
+def test_threads_that_flash_has_no_work_for_are_given_to_products(
+    threads: int, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    monkeypatch.setattr(flash, "able", lambda _q: "call")
+    monkeypatch.setattr(flash, "attend_backward", lambda *_given: "flash")
+    monkeypatch.setattr(products, "attend_backward", lambda *_given: "products")
+    tree = pack([[1]])
+    q, grad, k, v = numbers(tree, (1, 1, 32), torch.float32)
+
+    found: object = attention.attend_backward(grad, q, k, v, q, torch.zeros(1, 1), tree)
+
+    assert found == way
