@@ -10,7 +10,7 @@ from torch import Tensor
 from supervisor.distill.fast import flash, fused, products
 from supervisor.distill.fast.tree import Tree
 
-QUICKER = 2  # times as quick is flash as products, thread by thread; but it gives no key head to two threads
+QUICKER = 2  # times, about, is flash as quick as products, thread by thread; but it gives no key head to two threads
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, tree: Tree) -> tuple[Tensor, Tensor | None]:

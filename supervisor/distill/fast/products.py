@@ -22,7 +22,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, tree: Tree) -> tuple[Tensor, Tensor]
     """Returns (N, Hk*G, D), row after row, and lse (N, Hk*G), float32, which lies by node as ``q`` does."""
     key_heads, scale = len(k), q.shape[-1] ** -0.5
     out, lse = torch.empty_like(q), torch.empty(q.shape[:2])
-    room = q.new_empty(max((node.end - node.begin) * node.last for node in tree.nodes) * q.shape[1])
+    spans = ((node.end - node.begin, node.depth) for node in tree.nodes)
+    room = q.new_empty(max(own * (own + before) for own, before in spans) * q.shape[1])
     for node in tree.nodes:
         queries = of_node(q, node, key_heads).flatten(1, 2)  # (Hk, T*G, D)
         sizes = [(key_heads, queries.shape[1], end - begin) for begin, end in node.seen]

@@ -28,11 +28,6 @@ class Node:
         return sum(end - begin for begin, end in self.path)
 
     @property
-    def last(self) -> int:
-        """How many its last token attends to."""
-        return self.depth + self.end - self.begin
-
-    @property
     def seen(self) -> tuple[tuple[int, int], ...]:
         """The runs of rows that its last token attends to, none right behind another."""
         runs: list[tuple[int, int]] = []
