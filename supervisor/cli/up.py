@@ -112,8 +112,11 @@ def banner(settings: Settings, running: Booted) -> Panel:
     rows.add_row("or here", 'clawlama chat, then clawlama feedback "be brief"')
     rows.add_row("Token", token_line(running))
     rows.add_row("API", f"{home.api_url}/v1 (its token: secrets/api_token)")
-    engine = "Ollama" if running.up.plan.engine == "ollama" else "the embedded llama.cpp"
-    rows.add_row("Model", f"{home.model} on {engine}, adapter {home.adapter}, context {running.up.plan.context} tokens")
+    plan = running.up.plan
+    engine = "Ollama" if plan.engine == "ollama" else "the embedded llama.cpp"
+    rows.add_row(
+        "Model", f"{escape(plan.model.name)} on {engine}, adapter {home.adapter}, context {plan.context} tokens"
+    )
     if running.up.prompt_tokens:
         rows.add_row("", f"OpenClaw's prompt, {running.up.prompt_tokens} tokens, is read already")
     rows.add_row("Machine", machine(running.facts))

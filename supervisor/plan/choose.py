@@ -27,4 +27,5 @@ def choose(settings: Settings, recommended: str) -> Choice:
 
 def on_disk(model: str) -> bool:
     """A bundled model or something that looks like a path; anything else is a name for Ollama."""
-    return model in BUNDLED or model.startswith(("/", "./", "../", "~")) or Path(model).is_dir()
+    file = model.endswith(".gguf") and ":" not in model  # hf.co/OWNER/NAME:FILE.gguf is one for Ollama
+    return model in BUNDLED or file or model.startswith(("/", "./", "../", "~")) or Path(model).is_dir()

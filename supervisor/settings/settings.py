@@ -49,15 +49,15 @@ class Settings(BaseModel):
     Outside a container: `~/.local/share/clawlama`."""
 
     model: str | None = Field(None, validation_alias=named("CLAWLAMA_MODEL", "CLAAS_BASE_MODEL_ID", "MODEL"))
-    """Base model: `tiny-chat` (bundled), a folder with a Hugging Face model and its `.gguf`, or a name that Ollama
-    knows, such as `qwen3:8b`. Unset: `tiny-chat`; with the engine `ollama`, what this machine is recommended."""
+    """Base model: `tiny-chat` (bundled), a `.gguf` file or a folder with one, or a name that Ollama knows, such as
+    `qwen3:8b`. Unset: `tiny-chat`; with the engine `ollama`, what this machine is recommended."""
 
     models: tuple[str, ...] = Field((), validation_alias=named("CLAWLAMA_MODELS"))
     """Further Ollama models to pull and to offer, comma separated; they serve as they are."""
 
     engine: Literal["auto", "llama", "ollama"] = Field("auto", validation_alias=named("CLAWLAMA_ENGINE"))
     """What serves the model: `llama` is the embedded llama.cpp, `ollama` a server of that name; `auto` goes by the
-    model. What is bundled or lies in a folder is served by `llama` in any case."""
+    model. What is bundled or a file is served by `llama` in any case."""
 
     ollama_host: str = Field("127.0.0.1:11434", validation_alias=named("CLAWLAMA_OLLAMA_HOST", "OLLAMA_HOST"))
     """Address of the Ollama server. When none answers at an address of this machine, we start one, if installed."""

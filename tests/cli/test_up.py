@@ -1,6 +1,7 @@
 """What a person sees of ``clawlama up``; that it starts and stops is tested in e2e."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -59,6 +60,15 @@ def test_the_banner_fits_a_small_terminal_and_shows_odd_paths_as_they_are(tmp_pa
     assert max(map(len, lines)) <= 80
     assert "ClawLama 1.2.3 is ready after 12 s" in lines[0]
     assert "[bold]x" in "".join(line.strip("│ ") for line in lines)
+
+
+def test_the_banner_names_the_model_not_its_path(tmp_path: Path) -> None:
+    settings = Settings(data=tmp_path)
+    up = booted(settings, new_token=True)
+    model = replace(up.up.plan.model, name="Mine-[bold]Q4")
+    lines = shown(settings, replace(up, up=replace(up.up, plan=replace(up.up.plan, model=model))))
+
+    assert any("Mine-[bold]Q4 on the embedded llama.cpp" in line for line in lines)
 
 
 def test_the_token_is_shown_once_and_its_place_always(tmp_path: Path) -> None:

@@ -16,9 +16,10 @@ from supervisor.distill.batch import ids, spell
 from supervisor.distill.gguf import export_model
 from supervisor.distill.gguf_config import KINDS
 from supervisor.distill.gguf_model import ARCHITECTURES
+from supervisor.distill.gguf_vocabulary import PATTERNS, SAME
 from supervisor.distill.lesson import run_lesson
 from supervisor.errors import DistillError
-from supervisor.plan.models import TEACHABLE
+from supervisor.plan.models import SPLITS, TEACHABLE
 from tests.distill import gguf_files, random_models
 from tests.distill.lessons import TEMPLATE, chat_model, job
 from tests.distill.llama_server import served
@@ -216,5 +217,6 @@ def test_a_file_that_is_no_gguf_is_refused_by_name(tmp_path: Path) -> None:
         load_base(tmp_path / "blob")
 
 
-def test_the_plan_knows_which_kinds_can_be_taught() -> None:
+def test_the_plan_knows_what_can_be_taught() -> None:
     assert set(KINDS) == set(ARCHITECTURES) == set(TEACHABLE)
+    assert set(SPLITS) == {"gpt-2", *PATTERNS, *SAME}

@@ -13,6 +13,8 @@ from tests.plan.machines import settings
         ({"model": "./weights"}, Choice("llama", "./weights")),
         ({"model": "qwen3:8b"}, Choice("ollama", "qwen3:8b")),
         ({"model": "hf.co/someone/model:Q4_K_M"}, Choice("ollama", "hf.co/someone/model:Q4_K_M")),
+        ({"model": "Mine-Q4_K_M.gguf"}, Choice("llama", "Mine-Q4_K_M.gguf")),
+        ({"model": "hf.co/someone/model:Q4_K_M.gguf"}, Choice("ollama", "hf.co/someone/model:Q4_K_M.gguf")),
         ({"engine": "ollama"}, Choice("ollama", "recommended:4b")),
         ({"engine": "ollama", "model": "tiny-chat"}, Choice("llama", "tiny-chat")),
         ({"engine": "llama", "model": "qwen3:8b"}, Choice("llama", "qwen3:8b")),

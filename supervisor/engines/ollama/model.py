@@ -1,19 +1,17 @@
 """What a model in Ollama is, from what the server says about it (/api/show) and what lies in its store."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import ollama
 
 from supervisor.engines.ollama.names import parse_name
 from supervisor.engines.ollama.store import Store, StoredModel, find_store
 from supervisor.errors import EngineError, StoreError
-from supervisor.plan.models import TEACHABLE, BaseModelFacts, Sampling
+from supervisor.plan.models import TEACHABLE, BaseModelFacts, Sampling, kv_per_token
 
-F16 = 2  # bytes
 FROM = re.compile(r"^FROM (?P<path>.*[/\\]blobs[/\\]sha256[-:](?P<hex>[0-9a-f]{64}))\s*$", re.MULTILINE)
 
 
@@ -56,24 +54,6 @@ def read_show(name: str, show: ollama.ShowResponse) -> Shown:
         blob=Path(weights["path"]) if weights else None,
         digest=f"sha256:{weights['hex']}" if weights else None,
     )
-
-
-def kv_per_token(architecture: str, info: Mapping[str, Any]) -> int:
-    """Every layer counted in full; one with a sliding window keeps less. 0 where the model does not say."""
-
-    def number(key: str) -> int:
-        value = info.get(f"{architecture}.{key}")
-        return value if isinstance(value, int) else 0
-
-    heads, layers = number("attention.head_count"), number("block_count")
-    per_layer = info.get(f"{architecture}.attention.head_count_kv")
-    if isinstance(per_layer, list) and len(per_layer) == layers:
-        kv_heads = sum(per_layer)  # layers differ; a long list is left out by /api/show
-    else:
-        kv_heads = layers * (number("attention.head_count_kv") or heads)
-    usual = number("embedding_length") // heads if heads else 0
-    keys, values = number("attention.key_length") or usual, number("attention.value_length") or usual
-    return F16 * kv_heads * (keys + values)
 
 
 def read_sampling(parameters: str) -> Sampling:
