@@ -1,5 +1,6 @@
 """clawlama backup, verify and restore: the data folder as one file, and back."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from supervisor.backup.save import save
 from supervisor.cli.options import AsJson, Data
 from supervisor.cli.show import as_json, errors
 from supervisor.errors import BackupError, SettingsError
+from supervisor.services.priority import step_back
 from supervisor.settings.datadir import DataDir
 from supervisor.settings.sources import data_folder, load_settings
 
@@ -51,7 +53,7 @@ def backup(
     folder = DataDir(settings.data.absolute())
     options = Options(Wanted(models, logs), settings.ollama_models)
     if scheduled:
-        step_back()
+        take_what_is_left()
         options = replace(options, threads=0)
     if to == STREAM:
         made = to_stream(folder, options)
@@ -97,11 +99,10 @@ def restore(
     tell_restored(done, data.root)
 
 
-def step_back() -> None:
+def take_what_is_left() -> None:
     """Take only what nobody else wants of processor and disk, for the rest of this process."""
-    me = psutil.Process()
-    me.nice(19)
-    me.ionice(psutil.IOPRIO_CLASS_IDLE)
+    step_back(os.getpid(), 19)
+    psutil.Process().ionice(psutil.IOPRIO_CLASS_IDLE)
 
 
 def read_back(path: Path) -> None:

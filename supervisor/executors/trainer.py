@@ -25,6 +25,7 @@ from supervisor.services.proc import snapshot
 from supervisor.services.process import Command, Process, running
 
 POLL = 0.1  # seconds between looks at the progress file
+NICE = 10  # a tenth of a core that a reply wants too, all of one that nobody wants
 MIB = 2**20
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -84,7 +85,7 @@ async def started(around: Around) -> AsyncIterator[Trainer]:
         stack.enter_context(ours).setblocking(False)
         with theirs:
             argv = (sys.executable, "-m", "supervisor.distill", "--worker", str(theirs.fileno()))
-            command = Command(argv, env={**around.environment, "TMPDIR": own})
+            command = Command(argv, env={**around.environment, "TMPDIR": own}, nice=NICE)
             link = {"TRAINER_LINK": theirs.fileno()}
             process = await stack.enter_async_context(
                 running(command, grace=2.0, output=around.output, owner=around.owner, descriptors=link)

@@ -16,6 +16,7 @@ import anyio
 import structlog
 
 from supervisor.services.output import Output, collecting
+from supervisor.services.priority import step_back
 from supervisor.services.proc import Proc, environment_value, snapshot, with_descendants
 from supervisor.services.reaper import LEADERS, OWNER_VARIABLE, adopt_orphans, bury_orphans, kill, owner_mark
 
@@ -26,11 +27,12 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 @dataclass(frozen=True)
 class Command:
-    """What to start. ``env`` is the complete environment; None hands down our own."""
+    """What to start. ``env`` is the complete environment; None hands down our own. ``nice``: see priority.step_back."""
 
     argv: tuple[str, ...]
     env: Mapping[str, str] | None = None
     cwd: Path | None = None
+    nice: int = 0
 
 
 @dataclass(eq=False)
@@ -114,6 +116,8 @@ def _started(
         pass_fds=tuple(descriptors.values()),
     )
     LEADERS.add(popen.pid)  # before anything is awaited: see reaper.bury_orphans
+    if command.nice:
+        step_back(popen.pid, command.nice)
     process = Process(popen.pid, mark, grace)
     try:
         with _exit_announced(process):

@@ -13,7 +13,7 @@ import pytest
 from supervisor.distill.job import FAILURE, RESULT, DistillFailure, DistillJob, LoraShape, Progress, Sample, Training
 from supervisor.errors import DistillFailed, TrainerKilled
 from supervisor.executors.local import LocalExecutor, bytecode, outcome, trainer_environment
-from supervisor.executors.trainer import follow
+from supervisor.executors.trainer import NICE, follow
 from supervisor.services.output import Output
 from tests.learning.results import result
 
@@ -85,6 +85,18 @@ async def test_what_a_trainer_leaves_in_its_temporary_folder_goes_with_it(tmp_pa
 
     assert {path.parent for path in seen} == {scratch}
     assert not any(scratch.iterdir())
+
+
+async def test_a_trainer_leaves_the_processor_to_whoever_answers(tmp_path: Path) -> None:
+    nice: list[int] = []
+
+    def look() -> None:
+        nice.extend(trainer.nice() for trainer in trainers(tmp_path / "scratch"))
+
+    with anyio.fail_after(120), pytest.raises(DistillFailed):
+        await executor(tmp_path / "scratch").run(job(tmp_path), acting(look))
+
+    assert set(nice) == {NICE}
 
 
 def test_a_trainer_starts_with_the_threads_of_its_lesson() -> None:

@@ -1,5 +1,6 @@
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -29,6 +30,16 @@ async def test_an_exit_code_is_reported() -> None:
             code = await process.wait()
 
     assert code == 3
+
+
+async def test_a_process_that_steps_back_does_so_among_all_sessions() -> None:
+    with anyio.fail_after(20):
+        async with running(replace(sh("sleep 60"), nice=7)) as process:
+            group = Path(f"/proc/{process.pid}/autogroup")
+            assert os.getpriority(os.PRIO_PROCESS, process.pid) == 7
+            assert not group.exists() or group.read_text().endswith("nice 7\n")
+
+    assert os.getpriority(os.PRIO_PROCESS, 0) == 0
 
 
 async def test_a_fatal_signal_is_reported_as_a_negative_number() -> None:
