@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from supervisor.errors import SettingsError
 
@@ -38,7 +38,7 @@ class Header:
 
 
 def read_header(path: Path) -> Header:
-    """SettingsError when it is no GGUF, or does not even have its beginning."""
+    """SettingsError when it cannot be read, is no GGUF, or does not even have its beginning."""
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             magic, version, tensors, pairs = struct.unpack_from("<4sIQQ", data, 0)
@@ -46,10 +46,15 @@ def read_header(path: Path) -> Header:
                 raise ValueError(f"it begins with {magic!r}, version {version}")
             cursor = _Cursor(data, HEAD)
             values = {cursor.string(): cursor.value(cursor.number("I")) for _ in range(pairs)}
-            return Header(values, sum(cursor.size_of_tensor() for _ in range(tensors)))
+            entries = [cursor.tensor() for _ in range(tensors)]
+            if cursor.place + max((entry.place for entry in entries), default=0) >= len(data):
+                raise ValueError("it ends before its last tensor begins")
+            return Header(values, sum(entry.parameters for entry in entries))
     except (struct.error, OverflowError) as exc:
-        raise SettingsError(f"{path} is no GGUF, or ends before its data begin; download it again") from exc
-    except (ValueError, OSError, KeyError) as exc:
+        raise SettingsError(f"{path} is no GGUF, or ends before its tensors begin; download it again") from exc
+    except OSError as exc:
+        raise SettingsError(f"{path} cannot be read: {exc.strerror}") from exc
+    except (ValueError, KeyError) as exc:
         raise SettingsError(f"{path} cannot be read as GGUF: {exc}; download it again") from exc
 
 
@@ -96,10 +101,16 @@ class _Cursor:
                 self.value(kind)
         return None
 
-    def size_of_tensor(self) -> int:
-        """Of an entry in the list of tensors: name, sides, type, place."""
+    def tensor(self) -> "_Entry":
+        """Of the list of tensors: name, sides, type, place."""
         self.string()
         sides = self.numbers("Q", self.number("I"))
-        self.numbers("I")
-        self.numbers("Q")
-        return prod(sides)
+        self.number("I")
+        return _Entry(prod(sides), self.number("Q"))
+
+
+class _Entry(NamedTuple):
+    """A tensor: how many values it has, and where it begins, in bytes behind the list and the padding after it."""
+
+    parameters: int
+    place: int

@@ -59,7 +59,10 @@ def model_facts(model: str) -> BaseModelFacts:
     Raises SettingsError when there is none, or more than one, or one that cannot be read.
     """
     path = bundled(model) if model in BUNDLED else Path(model).expanduser()
-    gguf = path if path.is_file() else only_gguf(path, model)
+    try:
+        gguf = path if path.is_file() else only_gguf(path, model)
+    except PermissionError as exc:
+        raise SettingsError(f"CLAWLAMA_MODEL={model!r} cannot be looked at: {exc.strerror}") from exc
     header, folder = read_header(gguf), gguf.parent
     context = header.of_model("context_length")
     if not isinstance(context, int):
@@ -70,7 +73,7 @@ def model_facts(model: str) -> BaseModelFacts:
     instead = unreadable is not None and all(any(folder.glob(needed)) for needed in HUGGING_FACE)
     problem = f"{gguf.name} {unreadable}; put {', '.join(HUGGING_FACE)} of the same model beside it"
     return BaseModelFacts(
-        name=gguf.stem if path.is_file() else path.resolve().name,
+        name=gguf.stem if gguf == path else path.resolve().name,
         trains_on=folder if instead else gguf,
         gguf=gguf,
         weights=gguf.stat().st_size,

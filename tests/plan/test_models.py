@@ -189,7 +189,7 @@ def test_a_file_that_is_no_whole_language_model_is_refused(tmp_path: Path, said:
     ("content", "problem"),
     [
         (b"", "cannot be read as GGUF: cannot mmap an empty file; download it again"),
-        (b"GGUF and then nothing", "is no GGUF, or ends before its data begin; download it again"),
+        (b"GGUF and then nothing", "is no GGUF, or ends before its tensors begin; download it again"),
         (b"<!doctype html><title>404</title>", "cannot be read as GGUF: it begins with b'<!do'"),
         (b"version https://git-lfs.github.com/spec/v1", "cannot be read as GGUF: it begins with b'vers'"),
     ],
@@ -204,9 +204,24 @@ def test_what_is_no_gguf_is_refused_by_name(tmp_path: Path, content: bytes, prob
     assert "\n" not in str(error.value)
 
 
-def test_a_download_that_broke_off_in_the_vocabulary_is_refused(tmp_path: Path) -> None:
-    whole = model_file(tmp_path / "any.gguf").read_bytes()
-    (tmp_path / "any.gguf").write_bytes(whole[: len(whole) // 3])
+@pytest.mark.parametrize(
+    ("part", "problem"), [(0.01, "ends before its tensors begin"), (0.9, "it ends before its last tensor begins")]
+)
+def test_a_download_that_broke_off_is_refused(tmp_path: Path, part: float, problem: str) -> None:
+    whole = (bundled("tiny-chat") / "tiny-chat.gguf").read_bytes()
+    (tmp_path / "any.gguf").write_bytes(whole[: int(part * len(whole))])
 
-    with pytest.raises(SettingsError, match="ends before its data begin"):
+    with pytest.raises(SettingsError, match=problem):
         model_facts(str(tmp_path))
+
+
+@pytest.mark.parametrize("refused", ["is_file", "open"])
+def test_what_this_user_may_not_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: str) -> None:
+    path = model_file(tmp_path / "any.gguf")
+
+    def refuse(*_args: object) -> None:
+        raise PermissionError(13, "Permission denied")  # root, who runs the tests, may read everything
+
+    monkeypatch.setattr(Path, refused, refuse)
+    with pytest.raises(SettingsError, match=r"any\.gguf'? cannot be .*: Permission denied"):
+        model_facts(str(path))
