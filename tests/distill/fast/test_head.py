@@ -1,5 +1,7 @@
 """The vocabulary in slices gives what the whole of it gives."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor
@@ -7,6 +9,9 @@ from torch import Tensor
 from supervisor.distill.fast import head
 from supervisor.distill.fast.head import Head
 from supervisor.distill.fast.weights import Whole
+
+# Sums of 211 tokens, which each processor takes in an order of its own.
+assert_close = partial(torch.testing.assert_close, rtol=1e-5, atol=5e-5)
 
 
 @pytest.fixture(params=[7, 64, 1000])
@@ -27,7 +32,7 @@ def test_the_likeliest_tokens_are_found_across_slices(sliced: Head) -> None:
     log_probs, ids = sliced.top(hidden, 30)
 
     expected = everything(sliced, hidden).topk(30)
-    torch.testing.assert_close(log_probs, expected.values)
+    assert_close(log_probs, expected.values)
     assert torch.equal(ids, expected.indices)
 
 
@@ -36,7 +41,7 @@ def test_log_probabilities_of_chosen_tokens_are_normalised_over_all(sliced: Head
 
     found = sliced.log_probs(hidden, ids)
 
-    torch.testing.assert_close(found, everything(sliced, hidden).gather(-1, ids))
+    assert_close(found, everything(sliced, hidden).gather(-1, ids))
 
 
 def test_the_gradient_of_the_hidden_states_is_autograds(sliced: Head) -> None:
@@ -48,9 +53,9 @@ def test_the_gradient_of_the_hidden_states_is_autograds(sliced: Head) -> None:
         log_probs, rest = sliced.log_probs_and_rest(hidden, ids)
         ours = sliced.pull(ids, pull, log_probs, rest)
 
-    torch.testing.assert_close(log_probs, everything(sliced, hidden).gather(-1, ids).detach())
+    assert_close(log_probs, everything(sliced, hidden).gather(-1, ids).detach())
     assert hidden.grad is not None
-    torch.testing.assert_close(ours, hidden.grad)
+    assert_close(ours, hidden.grad)
 
 
 def test_very_large_logits_stay_finite(sliced: Head) -> None:
