@@ -39,9 +39,12 @@ def again(
 ) -> DistillJob:
     """The version's job, to be done once more into ``out``. Its data folder may have moved since.
 
-    ``bases``: where the base model may be; the first that exists is taken. Raises AdapterError.
+    ``bases``: where the base model may be, a file or the folder that it lies in; the first that exists is taken.
+    Raises AdapterError.
     """
-    base = next((path for path in bases if path.exists()), None)
+    of_one_file = job.base == job.base_gguf
+    places = (path / job.base.name if of_one_file and path.is_dir() else path for path in bases)
+    base = next((place for place in places if place.exists()), None)
     if base is None:
         raise AdapterError(f"the base model {version.manifest.base_model} is not at {job.base}; say where with --base")
     return moved(job, version, store.root).model_copy(

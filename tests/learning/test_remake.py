@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version as package_version
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from supervisor.adapters.manifest import FileRecord
-from supervisor.adapters.store import AdapterStore, AdapterVersion
+from supervisor.adapters.store import AdapterStore, AdapterVersion, file_record
 from supervisor.cli.main import app
 from supervisor.distill.job import Sample
 from supervisor.errors import AdapterError
@@ -23,7 +24,7 @@ from supervisor.learning.lesson import result_of, teach
 from supervisor.learning.remake import again, compared, recorded
 from supervisor.services.output import Output
 from tests.distill.lessons import chat_model
-from tests.learning.test_lesson import ADAPTER, classroom, queued
+from tests.learning.test_lesson import ADAPTER, classroom, queued, replaced_by
 
 
 @pytest.fixture(scope="module")
@@ -38,10 +39,12 @@ def school(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 async def two_lessons(data: Path) -> None:
     base = chat_model(data / "base")
+    served = f"sha256:{file_record(base / 'model.gguf').sha256}"
     async with classroom(base, data) as room, anyio.create_task_group() as tg:
         trainer = LocalExecutor(data / "lessons", dict(os.environ), Output("lesson"), str(data), warm=Warm(tg, 60.0))
+        known = replace(room.base, digest=served, now=partial(replaced_by, served))
         for text in ("no emojis", "be brief"):
-            lesson = await teach(replace(room, executor=trainer), await queued(room.journal, text))
+            lesson = await teach(replace(room, executor=trainer, base=known), await queued(room.journal, text))
             assert lesson.error is None
         tg.cancel_scope.cancel()
 
@@ -73,7 +76,7 @@ def test_a_lesson_taught_again_from_its_manifest_gives_the_same_bytes(school: Pa
 def test_a_manifest_says_what_was_read_and_what_it_was_made_with(second: AdapterVersion) -> None:
     made = second.manifest
 
-    assert {"model.safetensors", "tokenizer.json", "config.json"} <= made.base_files.keys()
+    assert made.base_files.keys() == {"model.gguf"}
     assert set(made.adapter_files) == {
         f"{ADAPTER}/v0001/{name}"
         for name in ("adapter_config.json", "adapter_model.safetensors", "optimizer.safetensors")
@@ -85,7 +88,8 @@ def test_a_manifest_says_what_was_read_and_what_it_was_made_with(second: Adapter
 def test_what_is_not_as_it_was_is_named(school: Path, store: AdapterStore, second: AdapterVersion) -> None:
     other = school / "other"
     shutil.copytree(school / "base", other, dirs_exist_ok=True)
-    (other / "config.json").write_text("{}")
+    with (other / "model.gguf").open("ab") as file:
+        file.write(b"more")
     job = again(store, second, recorded(second), second.folder, [other])
     job = job.model_copy(update={"samples": job.samples[:1] * 2})
     was = result_of(second)
@@ -94,18 +98,18 @@ def test_what_is_not_as_it_was_is_named(school: Path, store: AdapterStore, secon
 
     assert compared(store, second, job, result, code_version="test").unlike == (
         "what was taught is not what the manifest says",
-        f"{other / 'config.json'}, of the base model, has changed or is gone",
+        f"{other / 'model.gguf'}, of the base model, has changed or is gone",
         f"torch: {was.made_with.torch} then, 9.9 now",
     )
 
 
 def test_a_file_that_came_out_otherwise_is_told_from_the_others(
-    store: AdapterStore, second: AdapterVersion, tmp_path: Path
+    school: Path, store: AdapterStore, second: AdapterVersion, tmp_path: Path
 ) -> None:
     shutil.copytree(second.folder, tmp_path / "out")
     (tmp_path / "out" / "adapter.gguf").write_bytes(b"other")
     (tmp_path / "out" / "optimizer.safetensors").unlink()
-    job = again(store, second, recorded(second), tmp_path / "out", [second.folder])
+    job = again(store, second, recorded(second), tmp_path / "out", [school / "base"])
 
     same = compared(store, second, job, result_of(second), code_version="test").same
 
@@ -113,7 +117,7 @@ def test_a_file_that_came_out_otherwise_is_told_from_the_others(
 
 
 def test_a_base_model_that_is_nowhere_is_asked_for(store: AdapterStore, second: AdapterVersion, tmp_path: Path) -> None:
-    with pytest.raises(AdapterError, match=r"is not at .*/before0/base; say where with --base"):
+    with pytest.raises(AdapterError, match=r"is not at .*/before0/base/model.gguf; say where with --base"):
         again(store, second, recorded(second), tmp_path, [tmp_path / "gone"])
 
 
