@@ -10,6 +10,7 @@ the reply is the same every time, and each in a new trainer, whose start it pays
 
 import argparse
 import json
+import shutil
 import sys
 import tempfile
 import time
@@ -37,6 +38,7 @@ from supervisor.running import Running  # noqa: E402
 from supervisor.settings.sources import load_settings  # noqa: E402
 
 MODELS = {"1.7b": GROWN_17B, "0.6b": GROWN_06B, "tiny": Shape(6, 256, 8, 4, 128, 512, VOCABULARY)}
+TINY = ROOT / "models/tiny-chat"
 QUESTION, FEEDBACK = "Hello, who are you?", "no emojis, please"
 UNDER_WAY = 0.2  # of a lesson, when the trainer and its base are loaded
 
@@ -151,11 +153,12 @@ def main() -> None:
     given = parser.parse_args()
     set_up_logging("error")
     with tempfile.TemporaryDirectory(prefix="clawlama-bench-") as scratch:
-        model = (given.folder or Path(scratch)) / f"grown-{given.model}.gguf"
+        model = (given.folder or Path(scratch)) / f"grown-{given.model}" / "model.gguf"
         if not model.exists():
             tell(f"growing tiny-chat to {given.model}")
             model.parent.mkdir(parents=True, exist_ok=True)
-            grow(ROOT / "models/tiny-chat/tiny-chat.gguf", model, MODELS[given.model])
+            shutil.copy(TINY / "generation_config.json", model.parent)  # greedy: each reply is the same
+            grow(TINY / "tiny-chat.gguf", model, MODELS[given.model])
         rows = anyio.run(measure, model, Path(scratch) / "data", given.rounds)
     if given.json:
         print(json.dumps({"model": given.model, "rounds": given.rounds, "rows": [asdict(row) for row in rows]}))
