@@ -12,6 +12,7 @@ def step_back(pid: int, nice: int) -> None:
     process of ours leads one: then its session gets the priority as well.
     """
     with suppress(OSError):
+        nice = max(nice, os.getpriority(os.PRIO_PROCESS, pid))  # whoever started us may have stepped back further
         os.setpriority(os.PRIO_PROCESS, pid, nice)
         if os.getsid(pid) == pid:
             Path(f"/proc/{pid}/autogroup").write_text(str(nice))

@@ -33,13 +33,14 @@ async def test_an_exit_code_is_reported() -> None:
 
 
 async def test_a_process_that_steps_back_does_so_among_all_sessions() -> None:
+    ours = os.getpriority(os.PRIO_PROCESS, 0)
     with anyio.fail_after(20):
         async with running(replace(sh("sleep 60"), nice=7)) as process:
             group = Path(f"/proc/{process.pid}/autogroup")
-            assert os.getpriority(os.PRIO_PROCESS, process.pid) == 7
-            assert not group.exists() or group.read_text().endswith("nice 7\n")
+            assert os.getpriority(os.PRIO_PROCESS, process.pid) == max(7, ours)
+            assert not group.exists() or group.read_text().endswith(f"nice {max(7, ours)}\n")
 
-    assert os.getpriority(os.PRIO_PROCESS, 0) == 0
+    assert os.getpriority(os.PRIO_PROCESS, 0) == ours
 
 
 async def test_a_fatal_signal_is_reported_as_a_negative_number() -> None:
