@@ -96,7 +96,7 @@ async def test_a_trainer_leaves_the_processor_to_whoever_answers(tmp_path: Path)
     with anyio.fail_after(120), pytest.raises(DistillFailed):
         await executor(tmp_path / "scratch").run(job(tmp_path), acting(look))
 
-    assert set(nice) == {NICE}
+    assert set(nice) == {max(NICE, os.getpriority(os.PRIO_PROCESS, 0))}
 
 
 def test_a_trainer_starts_with_the_threads_of_its_lesson() -> None:
