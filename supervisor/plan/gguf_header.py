@@ -1,5 +1,6 @@
-"""What a GGUF says about itself, read with the standard library alone: the trainer has a reader of its own, for values.
+"""What a GGUF says about itself, read with the standard library alone.
 
+The trainer has a reader of its own, for values: it is shipped without the rest of us, and nobody imports it.
 Layout: magic, version, counts, key-value pairs, list of tensors; all numbers little-endian
 (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md).
 """
@@ -85,9 +86,9 @@ class _Cursor:
         """None for a list that is left out."""
         if kind == STRING:
             return self.string()
-        return self.list() if kind == ARRAY else self.number(NUMBERS[kind])
+        return self.entries() if kind == ARRAY else self.number(NUMBERS[kind])
 
-    def list(self) -> list[Any] | None:
+    def entries(self) -> list[Any] | None:
         kind, count = self.number("I"), self.number("Q")
         if kind in NUMBERS and count <= LONG:
             return list(self.numbers(NUMBERS[kind], count))
