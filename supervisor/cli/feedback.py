@@ -6,7 +6,7 @@ import typer
 
 from supervisor.cli.client import Client, Refused, connected
 from supervisor.cli.options import AsJson, Data
-from supervisor.cli.show import as_json, console, follow_lesson
+from supervisor.cli.show import as_json, console, errors, follow_lesson
 from supervisor.settings.sources import load_settings
 
 
@@ -46,7 +46,11 @@ def give(client: Client, text: str, about: dict[str, str], *, wait: bool, quiet:
             )
         return lesson
     client.post(f"/v1/lessons/{lesson_id}/start", {})
-    done = follow_lesson(client.events(f"/v1/lessons/{lesson_id}/events"), quiet=quiet)
+    try:
+        done = follow_lesson(client.events(f"/v1/lessons/{lesson_id}/events"), quiet=quiet)
+    except KeyboardInterrupt:
+        errors.print("the lesson goes on without you; to see what became of it: clawlama lessons", highlight=False)
+        raise
     if not quiet:
         seconds = done["timing_ms"]["total"] / 1000
         console.print(f"[green]learned[/green]: {done['version']} serves now ({seconds:.1f} s)", highlight=False)
